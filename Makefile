@@ -1,0 +1,49 @@
+# make demo: install the core and see it work.   make test: all that the core must pass.
+PYTHON ?= python3
+VENVS  ?= .
+DEMO   := $(VENVS)/.venv-demo
+TEST   := $(VENVS)/.venv-test
+TORCH  := $(VENVS)/.venv-torch
+
+.PHONY: demo test test-torch lint bench clean
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/pyimgano demo --out demo-out
+
+test: $(TEST)/installed lint
+	$(TEST)/bin/coverage erase
+	$(TEST)/bin/coverage run -m pytest -m "not torch"
+	$(TEST)/bin/coverage combine -q
+	$(TEST)/bin/coverage report
+
+lint: $(TEST)/installed
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/mypy
+	$(TEST)/bin/lint-imports
+
+# The CPU build of torch alone; a plain "pip install torch" would bring gigabytes of CUDA.
+test-torch: $(TORCH)/installed
+	$(TORCH)/bin/python -m pytest -m torch tests/torch
+
+bench: $(TEST)/installed
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/run.py
+
+$(DEMO)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet .
+	touch $@
+
+$(TEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/python -m pip install --quiet --editable ".[lite,faiss,dev]"
+	touch $@
+
+$(TORCH)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet "torch==2.13.0" efficientnet-lite-pytorch
+	$(TORCH)/bin/python -m pip install --quiet --editable ".[lite]" pytest hypothesis
+	touch $@
+
+clean:
+	rm -rf $(DEMO) $(TEST) $(TORCH) demo-out build dist

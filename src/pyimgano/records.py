@@ -1,0 +1,165 @@
+"""The facts that travel between the floors: frozen, slotted, validated once when built."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyimgano.errors import ParameterError
+
+__all__ = ["Certainty", "Region", "Sample"]
+
+GOOD = 0
+DEFECT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image of a data set.
+
+    Parameters
+    ----------
+    path : Path or str
+        The image file.
+    split : str
+        ``"train"`` or ``"test"`` (readers may know more).
+    category : str
+        What is shown: ``"screw"``.
+    defect : str
+        Kind of defect; ``"good"`` for a good part.
+    label : int or None
+        0 good, 1 defective, None unknown.
+    mask_path : Path, str or None
+        Ground truth of the defect, same size as the image, non-zero where defective.
+    group : str or None
+        Images of one physical part or one burst share a group and are never separated.
+    """
+
+    path: Path
+    split: str = "train"
+    category: str = ""
+    defect: str = "good"
+    label: int | None = None
+    mask_path: Path | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        if self.mask_path is not None:
+            object.__setattr__(self, "mask_path", Path(self.mask_path))
+        if self.label not in (None, GOOD, DEFECT):
+            raise ParameterError(f"label must be 0, 1 or None, got {self.label!r} for {self.path}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """One connected region of a map above the pixel threshold, in original image pixels.
+
+    Parameters
+    ----------
+    bbox : (int, int, int, int)
+        Left, top, right, bottom; right and bottom are exclusive.
+    area : float
+        Number of pixels (square millimetres when a scale was given).
+    area_fraction : float
+        Share of the image.
+    centroid : (float, float)
+        x, y of the centre of mass.
+    peak : float
+        Largest map value inside.
+    """
+
+    bbox: tuple[int, int, int, int]
+    area: float
+    area_fraction: float
+    centroid: tuple[float, float]
+    peak: float
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.bbox
+        if not (0 <= left < right and 0 <= top < bottom):
+            raise ParameterError(f"bbox must be left < right, top < bottom and >= 0: {self.bbox}")
+        if not 0 < self.area_fraction <= 1:
+            raise ParameterError(f"area_fraction must lie in (0, 1], got {self.area_fraction}")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Certainty:
+    """What the calibration images say of the false rejects to expect.
+
+    It assumes exchangeable images: same camera, light and process as those of the calibration.
+
+    Parameters
+    ----------
+    rule : str
+        How the threshold was chosen, in words.
+    method : str
+        Where the out-of-sample scores come from: ``"block folds"``, ``"leave one out"``,
+        ``"separate images"``.
+    n : int
+        Good images with an out-of-sample score, suspects included.
+    dropped : int
+        Suspects among them that were kept out of the threshold.
+    rank : int
+        The threshold is the ``rank``-th largest of the scores that were kept.
+    target : float
+        The false-reject rate that was asked for (``contamination``).
+    confidence : float
+        Probability with which the bounds hold.
+    bound : float or None
+        Upper bound on the false-reject rate, the suspects counted as good parts; None where no
+        bound can be given.
+    bound_without_suspects : float or None
+        The same bound if the suspects really are defective.
+    certified : bool
+        Whether n is large enough for the target at all.
+    """
+
+    rule: str
+    method: str
+    n: int
+    dropped: int
+    rank: int
+    target: float
+    confidence: float
+    bound: float | None
+    bound_without_suspects: float | None
+    certified: bool
+
+    def __post_init__(self) -> None:
+        if self.n < 0 or self.dropped < 0 or self.dropped > self.n:
+            raise ParameterError(f"impossible counts: n={self.n}, dropped={self.dropped}")
+
+    def describe(self) -> str:
+        """Say in one paragraph what is certain, what is not, and how many images would help."""
+        sure = f"with {_percent(self.confidence)} confidence"
+        text = f"threshold: {self.rule}"
+        if self.bound is None:
+            return f"{text}; nothing can be certified from {self.n} good images"
+        text += f"; at most {_percent(self.bound)} of good parts rejected, {sure}"
+        if self.dropped:
+            noun = "suspect was" if self.dropped == 1 else "suspects were"
+            text += f" ({self.dropped} {noun} kept out"
+            if self.bound_without_suspects is not None:
+                text += f"; {_percent(self.bound_without_suspects)} if really defective"
+            text += ")"
+        if not self.certified:
+            text += f"; the target of {_percent(self.target)} is not certified"
+        wanted = [(goal, images_needed(goal, self.confidence)) for goal in (0.05, 0.01)]
+        needs = [f"{_percent(goal)} needs {count}" for goal, count in wanted if count > self.n]
+        if needs:
+            text += f"; certifying {needs[0]} images" + "".join(f", {need}" for need in needs[1:])
+        return (
+            f"{text}. Scores out of sample by {self.method}; holds for images from the same "
+            "camera, light and process."
+        )
+
+
+def images_needed(rate: float, confidence: float = 0.95) -> int:
+    """Good images needed to certify a false-reject rate at the maximum of their scores."""
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate) - 1e-9)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2g} %" if rate < 0.1 else f"{100 * rate:.3g} %"
