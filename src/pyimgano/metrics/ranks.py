@@ -1,0 +1,305 @@
+"""Ranks: of each distinct defect score, how many normal scores lie above it, and at or above it.
+
+Every metric of this package follows from these two counts. They are exact for every real dtype,
+whatever the range of the scores: nothing is binned, squashed or cast. Images are taken one by one,
+so that the scores of all of them are never copied at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano.errors import MetricError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Ranks", "count_normals", "rank_maps", "rank_scores"]
+
+_CHUNK_BYTES = 1 << 25
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranks:
+    """Where the defects stand among the normals.
+
+    A unit is an image (from `rank_scores`) or a pixel (from `rank_maps`). ``d`` is the number of
+    distinct scores among the defective units, ``p`` the number of defective units and ``r`` the
+    number of regions; a defective image is a region of one unit.
+
+    Parameters
+    ----------
+    unit : str
+        ``"image"`` or ``"pixel"``, for messages.
+    scores : ndarray, shape (d,)
+        Distinct scores of the defective units, ascending, in the dtype given.
+    counts : ndarray of int64, shape (d,)
+        Defective units that have this score.
+    above : ndarray of int64, shape (d,)
+        Normal units with a larger score.
+    at_or_above : ndarray of int64, shape (d,)
+        Normal units with this score or a larger one.
+    n_normal : int
+        Normal units in all images, those of defective images included.
+    regions : ndarray of int32, shape (p,)
+        Region of each defective unit, in ascending order of score.
+    images : ndarray of int64, shape (r,)
+        Image of each region.
+    """
+
+    unit: str
+    scores: NDArray[Any]
+    counts: NDArray[np.int64]
+    above: NDArray[np.int64]
+    at_or_above: NDArray[np.int64]
+    n_normal: int
+    regions: NDArray[np.int32]
+    images: NDArray[np.int64]
+
+    @property
+    def n_defective(self) -> int:
+        """Number of defective units."""
+        return self.regions.size
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Number of units of each region, shape (r,)."""
+        return np.bincount(self.regions, minlength=self.images.size)
+
+    @property
+    def lack(self) -> str:
+        """Why a curve over both kinds of units is undefined; empty if it is not."""
+        if not self.n_defective:
+            return f"there is no defective {self.unit}"
+        return "" if self.n_normal else f"there is no normal {self.unit}"
+
+
+def rank_scores(labels: ArrayLike, scores: ArrayLike) -> Ranks:
+    """Rank the defective images among the good ones.
+
+    Parameters
+    ----------
+    labels : array-like of int or bool, shape (n,)
+        0 good, 1 defective.
+    scores : array-like of real numbers, shape (n,)
+        Higher is more anomalous; infinities are legal.
+
+    Returns
+    -------
+    Ranks
+        Units are images.
+
+    Raises
+    ------
+    MetricError
+        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    """
+    values, truth = np.asarray(scores), np.asarray(labels)
+    if values.ndim != 1 or truth.shape != values.shape:
+        raise MetricError(
+            "expected labels and scores of one shape (n,), one of each an image; got shapes "
+            f"{truth.shape} and {values.shape}"
+        )
+    wrong = np.flatnonzero((truth != 0) & (truth != 1))
+    if wrong.size:
+        raise MetricError(
+            f"labels must be 0 (good) or 1 (defective); image {wrong[0]} has {truth[wrong[0]]!r}"
+        )
+    _check_numbers(values, "the scores")
+    missing = np.flatnonzero(np.isnan(values))
+    if missing.size:
+        raise MetricError(f"the score of image {missing[0]} is NaN: judge it again or leave it out")
+    images = np.flatnonzero(truth)
+    normals = values[truth == 0]
+    regions = np.arange(images.size, dtype=np.int32)
+    distinct, counts, regions = _distinct(values[images], regions)
+    above, at_or_above = count_normals(distinct, [normals], normals.size)
+    return Ranks("image", distinct, counts, above, at_or_above, normals.size, regions, images)
+
+
+def rank_maps(masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike]) -> Ranks:
+    """Rank the defective pixels among the normal pixels of all images.
+
+    Regions are the 8-connected components of each mask. Maps and masks are read twice, one image
+    at a time, so both may be loaded on access.
+
+    Parameters
+    ----------
+    masks : sequence of ((H, W) array of bool or int, or None)
+        Non-zero where defective; None is a good image. An (n, H, W) array works too.
+    maps : sequence of (H, W) arrays of real numbers
+        Higher is more anomalous; infinities are legal. All of one dtype; sizes may differ.
+
+    Returns
+    -------
+    Ranks
+        Units are pixels.
+
+    Raises
+    ------
+    MetricError
+        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
+    """
+    if len(masks) != len(maps):
+        raise MetricError(
+            f"expected one mask (or None) a map, got {len(masks)} masks and {len(maps)} maps"
+        )
+    dtype = np.asarray(maps[0]).dtype if len(maps) else np.dtype(np.float32)
+    distinct, counts, regions, images, n_pixels = _defects(masks, maps, dtype)
+    normals = (
+        scores.ravel() if mask is None else scores[~mask]
+        for mask, scores in _pairs(masks, maps, dtype)
+    )
+    n_normal = n_pixels - regions.size
+    above, at_or_above = count_normals(distinct, normals, n_normal)
+    return Ranks("pixel", distinct, counts, above, at_or_above, n_normal, regions, images)
+
+
+def count_normals(
+    scores: NDArray[Any],
+    normals: Iterable[NDArray[Any]],
+    n_normal: int,
+    chunk_bytes: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the normal scores above, and at or above, each of the scores given.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (d,)
+        Ascending.
+    normals : iterable of ndarray, shape (m,)
+        Scores of the same dtype without NaN, in any order, such as one array an image.
+    n_normal : int
+        How many they are together.
+    chunk_bytes : int, optional
+        How much is sorted at once; by default 32 MiB, or four times ``scores`` where that is more.
+        It changes time and memory, never the result. Types of at most two bytes are counted in a
+        table of all their values instead.
+
+    Returns
+    -------
+    above, at_or_above : ndarray of int64, shape (d,)
+    """
+    if not (scores.size and n_normal):
+        return np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)
+    if scores.dtype.itemsize <= 2:
+        grid, totals = _histogram(normals, scores.dtype)
+        below = totals[np.searchsorted(grid, scores, "left")]
+        return n_normal - totals[np.searchsorted(grid, scores, "right")], n_normal - below
+    below, tied = np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)
+    room = chunk_bytes or max(_CHUNK_BYTES, 4 * scores.nbytes)
+    n_chunks = -(-n_normal * scores.dtype.itemsize // room)
+    for chunk in _chunks(normals, np.empty(-(-n_normal // n_chunks), scores.dtype)):
+        chunk.sort()
+        for start in range(0, scores.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            left = chunk.searchsorted(scores[block])
+            below[block] += left
+            # Ties are rare in float maps: only where there is one is the second search worth it.
+            same = np.flatnonzero(chunk.take(left, mode="clip") == scores[block])
+            right = chunk.searchsorted(scores[block][same], "right")
+            tied[block][same] += right - left[same]
+    at_or_above = n_normal - below
+    return at_or_above - tied, at_or_above
+
+
+def _chunks(normals: Iterable[NDArray[Any]], buffer: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Fill the buffer again and again; what comes out is valid until the next one is asked for."""
+    filled = 0
+    for values in normals:
+        taken = 0
+        while taken < values.size:
+            part = values[taken : taken + buffer.size - filled]
+            buffer[filled : filled + part.size] = part
+            taken += part.size
+            filled += part.size
+            if filled == buffer.size:
+                yield buffer
+                filled = 0
+    if filled:
+        yield buffer[:filled]
+
+
+def _histogram(
+    normals: Iterable[NDArray[Any]], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return all values of a small dtype, ascending, and how many normals lie before each."""
+    size = 1 << (8 * dtype.itemsize)
+    bits = np.dtype(f"u{dtype.itemsize}")
+    totals = np.zeros(size, np.int64)
+    for values in normals:
+        totals += np.bincount(values.view(bits), minlength=size)
+    grid = np.arange(size).astype(bits).view(dtype)
+    order = np.argsort(grid, kind="stable")
+    return grid[order], np.concatenate(([0], np.cumsum(totals[order])))
+
+
+def _defects(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], int]:
+    """Return distinct scores, counts, regions and their images, and the number of all pixels."""
+    values, regions = [np.empty(0, dtype)], [np.empty(0, np.int32)]
+    images: list[int] = []
+    n_pixels = 0
+    for index, (mask, scores) in enumerate(_pairs(masks, maps, dtype)):
+        if np.isnan(scores).any():
+            raise MetricError(f"the map of image {index} holds NaN: judge it again or leave it out")
+        n_pixels += scores.size
+        if mask is not None and mask.any():
+            labels = _components(mask)
+            values.append(scores[mask])
+            regions.append(labels[mask] + np.int32(len(images) - 1))
+            images.extend([index] * int(labels.max()))
+    found = _distinct(np.concatenate(values), np.concatenate(regions))
+    return *found, np.array(images, np.int64), n_pixels
+
+
+def _pairs(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], dtype: np.dtype[Any]
+) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
+    """Read and check the mask and the map of one image after the other."""
+    for index in range(len(maps)):
+        scores, given = np.asarray(maps[index]), masks[index]
+        _check_numbers(scores, f"the map of image {index}")
+        if scores.ndim != 2 or scores.dtype != dtype:
+            raise MetricError(
+                f"maps must have shape (H, W) and one dtype, that of the first ({dtype}); image "
+                f"{index} has {scores.shape} and {scores.dtype}"
+            )
+        mask = None if given is None else np.asarray(given)
+        if mask is not None and (mask.shape != scores.shape or mask.dtype.kind not in "biu"):
+            raise MetricError(
+                "a mask must be bool or int and as large as its map (or None for a good image); "
+                f"image {index} has a mask of {mask.dtype} {mask.shape} and a map {scores.shape}"
+            )
+        yield None if mask is None else mask != 0, scores
+
+
+def _components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the number of its 8-connected component for each pixel, from 1; 0 outside."""
+    import cv2
+
+    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return np.asarray(labels, np.int32)
+
+
+def _distinct(
+    values: NDArray[Any], regions: NDArray[np.int32]
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int32]]:
+    """Return the distinct values, ascending, how often each occurs, and the regions in order."""
+    # Half-precision sorts slowly; the detour over single precision is exact.
+    order = np.argsort(values.astype(np.float32) if values.dtype.itemsize <= 2 else values)
+    values = values[order]
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])[: values.size])
+    return values[starts], np.diff(np.append(starts, values.size)), regions[order]
+
+
+def _check_numbers(values: NDArray[Any], name: str) -> None:
+    if values.dtype.kind not in "fiu":
+        raise MetricError(f"{name} must be real numbers (float or int), not {values.dtype}")

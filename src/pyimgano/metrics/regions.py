@@ -1,0 +1,140 @@
+"""Metrics of regions: the per-region overlap (PRO) and its area AUPRO.
+
+No curve is drawn. Let L be the limit times the number of normal pixels, and let a and b be the
+numbers of normal pixels above, and at or above, the score of a defect pixel. With ties moving
+together and straight lines between distinct thresholds, this pixel adds to the area, in normal
+pixels,
+
+- L - (a + b) / 2 if b <= L,
+- (L - a)^2 / (2 (b - a)) if a < L < b, which at most one distinct score satisfies,
+- 0 if a >= L.
+
+AUPRO is the mean over the regions of the mean over a region's pixels, divided by L. Source:
+Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 5 (the curve and its
+limit).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano.metrics.ranks import rank_maps
+from pyimgano.metrics.scorecard import METRICS, Evidence, figure
+from pyimgano.registry import Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from pyimgano.metrics.ranks import Ranks
+
+__all__ = ["aupro", "region_pro"]
+
+_ROW = np.dtype([("image", np.int64), ("area", np.int64), ("value", np.float64)])
+
+
+def aupro(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], limit: float = 0.3
+) -> float:
+    """Return the area under the per-region overlap curve up to a false-positive rate.
+
+    Every defect region weighs the same, whatever its area. Regions are the 8-connected components
+    of each mask; the rate is taken over all normal pixels of all images.
+
+    Parameters
+    ----------
+    masks : sequence of ((H, W) array of bool or int, or None)
+        Non-zero where defective; None is a good image.
+    maps : sequence of (H, W) arrays of real numbers
+        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
+    limit : float
+        False-positive rate at which the curve is cut; the area is divided by it.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
+
+    Raises
+    ------
+    MetricError
+        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
+    ParameterError
+        If the limit is not above 0 and at most 1.
+    """
+    evidence = Evidence(rank_maps(masks, maps), limits=(limit,))
+    return figure("aupro", _mean(evidence.ranks, limit))
+
+
+def region_pro(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], limit: float = 0.3
+) -> NDArray[np.void]:
+    """Return what each region adds to `aupro`, to see which defects are missed.
+
+    Parameters
+    ----------
+    masks : sequence of ((H, W) array of bool or int, or None)
+        Non-zero where defective; None is a good image.
+    maps : sequence of (H, W) arrays of real numbers
+        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
+    limit : float
+        False-positive rate at which the curve is cut; the area is divided by it.
+
+    Returns
+    -------
+    ndarray of (image, area, value), shape (r,)
+        One row a region, in order of the images: index of its image, pixels, and area under its
+        own curve in [0, 1], whose mean over the rows is AUPRO. Values are NaN if there is no
+        normal pixel.
+
+    Raises
+    ------
+    MetricError
+        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
+    ParameterError
+        If the limit is not above 0 and at most 1.
+    """
+    ranks = Evidence(rank_maps(masks, maps), limits=(limit,)).ranks
+    rows = np.empty(ranks.images.size, _ROW)
+    rows["image"], rows["area"] = ranks.images, ranks.areas
+    rows["value"] = math.nan if ranks.lack else _values(ranks, limit)
+    return rows
+
+
+def _values(ranks: Ranks, limit: float) -> NDArray[np.float64]:
+    """Return the area under the curve of each region, divided by the limit."""
+    room = limit * ranks.n_normal
+    # Scores ascend and counts descend: the full terms are the tail, the cut term precedes it.
+    first = int(np.count_nonzero(ranks.at_or_above > room))
+    start = int(ranks.counts[:first].sum())
+    n_regions = ranks.images.size
+    tail = ranks.regions[start:]
+    doubled = np.repeat((ranks.above + ranks.at_or_above)[first:], ranks.counts[first:])
+    lost = np.bincount(tail, doubled, n_regions) / 2
+    area = np.bincount(tail, minlength=n_regions) * room - lost
+    if first and ranks.above[first - 1] < room:
+        a, b = int(ranks.above[first - 1]), int(ranks.at_or_above[first - 1])
+        cut = ranks.regions[start - int(ranks.counts[first - 1]) : start]
+        area += np.bincount(cut, minlength=n_regions) * ((room - a) ** 2 / (2 * (b - a)))
+    return area / (ranks.areas * room)
+
+
+def _mean(ranks: Ranks, limit: float) -> float | str:
+    # fsum rounds once, so the order of the images cannot change a bit.
+    return ranks.lack or math.fsum(_values(ranks, limit)) / ranks.images.size
+
+
+@METRICS.register(
+    "aupro",
+    Metadata(
+        summary="Area under the per-region overlap curve, for each limit; number of regions.",
+        paper="Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021",
+    ),
+)
+def _aupro(evidence: Evidence) -> Mapping[str, Any]:
+    figures = {f"aupro_{limit}": _mean(evidence.ranks, limit) for limit in evidence.limits}
+    return {**figures, "n_regions": evidence.ranks.images.size}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import golden
+from pyimgano import metrics
+from pyimgano.errors import MetricError
+
+LIMITS = (0.3, 0.05, 1.0)
+
+
+@pytest.mark.parametrize("name", golden.parameters(images=False))
+def test_maps_equal_the_golden_values(name):
+    expected, case = golden.expected()[name], golden.cases().build(name)
+    assert golden.cases().digest(case) == expected["sha256"]
+    if isinstance(expected["exact"], str):
+        with pytest.raises(MetricError, match="image 0"):
+            metrics.evaluate_maps(case["masks"], case["scores"], LIMITS)
+        return
+    card = metrics.evaluate_maps(case["masks"], case["scores"], LIMITS)
+
+    assert card["n_regions"] == expected["exact"]["n_regions"]
+    for key in ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_0.3", "aupro_0.05", "aupro_1.0"):
+        if key in expected["exact"]:
+            assert card[key] == pytest.approx(expected["exact"][key], rel=0, abs=1e-12), key
+        else:
+            assert math.isnan(card[key])
+            assert card["undefined"][key].startswith("there is no ")
+        if key in expected["official_mvtec"] and key not in card["undefined"]:
+            assert card[key] == pytest.approx(expected["official_mvtec"][key], rel=0, abs=1e-7), key
+        if key in expected["sklearn"] and key not in card["undefined"]:
+            assert card[key] == pytest.approx(expected["sklearn"][key], rel=0, abs=1e-12), key
+    if "pixel_f1max_threshold" in expected["exact"]:
+        assert card["pixel_f1max_threshold"] == expected["exact"]["pixel_f1max_threshold"]
+
+
+@pytest.mark.parametrize("name", golden.parameters(images=False))
+def test_maps_equal_the_fractions_derived_by_hand(name):
+    derived, case = golden.expected()[name]["hand_exact"], golden.cases().build(name)
+    if "all" in derived:
+        pytest.skip("the case is an error")
+    card = metrics.evaluate_maps(case["masks"], case["scores"], LIMITS)
+    card["n_regions_8"] = card["n_regions"]
+    for key in derived.keys() - {"n_regions_4", "aupro_0.3_conn4"}:
+        if derived[key] == "undefined":
+            assert math.isnan(card[key])
+            assert card["undefined"][key]
+        else:
+            assert card[key] == pytest.approx(float(Fraction(derived[key])), rel=0, abs=1e-15), key
+
+
+@pytest.mark.parametrize("name", golden.parameters(images=True))
+def test_scores_equal_the_golden_values(name):
+    expected, case = golden.expected()["image_cases"][name], golden.cases().IMAGE_CASES[name]
+    card = metrics.evaluate_scores(case["labels"], case["scores"])
+    for key, fraction in expected["exact"].items():
+        if fraction == "undefined":
+            assert math.isnan(card[key])
+            assert card["undefined"][key]
+        else:
+            assert card[key] == pytest.approx(float(Fraction(fraction)), rel=0, abs=1e-15)
+    oracle = expected["sklearn"]
+    if case["labels"].any():
+        assert card["ap"] == pytest.approx(oracle["ap"], rel=0, abs=1e-12)
+        f1, threshold = oracle["f1max_threshold"]
+        assert card["f1max"] == pytest.approx(f1, rel=0, abs=1e-12)
+        assert card["f1max_threshold"] == threshold
+    if "auroc" not in card["undefined"]:
+        assert card["auroc"] == pytest.approx(oracle["auroc"], rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", golden.parameters(images=True))
+def test_scores_are_maps_of_one_pixel(name):
+    case = golden.cases().IMAGE_CASES[name]
+    labels, scores = case["labels"], np.asarray(case["scores"])
+    of_scores = metrics.evaluate_scores(labels, scores)
+    of_maps = metrics.evaluate_maps(labels.reshape(-1, 1, 1), scores.reshape(-1, 1, 1))
+    for key in ("auroc", "ap", "f1max", "f1max_threshold"):
+        np.testing.assert_equal(of_scores[key], of_maps[f"pixel_{key}"])
