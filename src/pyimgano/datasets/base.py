@@ -1,0 +1,303 @@
+"""What a data set is: samples with facts, read from disk without decoding an image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano.datasets._checks import problems, read_truth, refuse_repeats
+from pyimgano.datasets._files import in_natural_order, list_images, natural_key
+from pyimgano.errors import DatasetError, MaskError, ParameterError
+from pyimgano.images import read_image
+from pyimgano.registry import Metadata, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from pyimgano.records import Sample
+
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "list_categories", "list_images", "load_dataset"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """The facts of one category of a data set.
+
+    Parameters
+    ----------
+    name : str
+        Registered name of its reader: ``"mvtec"``.
+    category : str
+        What is shown: ``"screw"``.
+    root : Path
+        The folder that was given.
+    n_train : int
+        Good training images.
+    n_train_defect : int
+        Defective images that a few-shot protocol gives for training.
+    n_test, n_test_good, n_test_defect : int
+        Test images, all and by label.
+    defects : tuple of str
+        Kinds of defects in the test split, in natural order.
+    has_masks : bool
+        Whether the defective test images have ground-truth masks.
+    summary, licence, layout, source : str
+        What its reader says of the data set: one line, the terms of use, the tree on disk, where
+        it is described.
+    """
+
+    name: str
+    category: str
+    root: Path
+    n_train: int
+    n_train_defect: int
+    n_test: int
+    n_test_good: int
+    n_test_defect: int
+    defects: tuple[str, ...]
+    has_masks: bool
+    summary: str
+    licence: str
+    layout: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset(ABC):
+    """One category of a data set: immutable, listed when it is built, decoded when it is read.
+
+    A reader is one file: a frozen dataclass whose further fields are its options, with `_read` and
+    `categories`, registered in `DATASETS`.
+
+    Parameters
+    ----------
+    root : Path or str
+        Folder of the data set, or of one category.
+    category : str, optional
+        Which category; None if ``root`` is one itself.
+
+    Attributes
+    ----------
+    train : tuple of Sample
+        Good training images only, in natural order of the paths, which is capture order.
+    train_defects : tuple of Sample
+        Defective images that a few-shot protocol gives for training; mostly empty.
+    test : tuple of Sample
+        Test images in natural order of the paths.
+    info : DatasetInfo
+        Counts, kinds of defects, licence.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If the root or the category does not exist; the message lists what does.
+    DatasetError
+        If the folders are not as the layout demands.
+    MaskError
+        If some masks exist and a defective image has none.
+
+    Examples
+    --------
+    >>> screw = load_dataset("mvtec", "mvtec_ad", category="screw")  # doctest: +SKIP
+    >>> screw.info.n_train, screw.info.defects[:2]  # doctest: +SKIP
+    (320, ('manipulated_front', 'scratch_head'))
+    """
+
+    root: Path
+    category: str | None = field(default=None, kw_only=True)
+    train: tuple[Sample, ...] = field(init=False, repr=False)
+    train_defects: tuple[Sample, ...] = field(init=False, repr=False)
+    test: tuple[Sample, ...] = field(init=False, repr=False)
+    info: DatasetInfo = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        samples = in_natural_order(self._read(), lambda sample: sample.path)
+        refuse_repeats(samples)
+        parts = {
+            "train": tuple(s for s in samples if s.split == "train" and s.label == 0),
+            "train_defects": tuple(s for s in samples if s.split == "train" and s.label == 1),
+            "test": tuple(s for s in samples if s.split == "test" and s.label is not None),
+        }
+        if sum(map(len, parts.values())) < len(samples):
+            raise DatasetError(f"{self!r} has samples without a label, or of a split unknown here")
+        if not parts["train"]:
+            raise DatasetError(f"{self!r} has no good training image")
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+        object.__setattr__(self, "info", self._describe())
+
+    @classmethod
+    @abstractmethod
+    def categories(cls, root: Path) -> tuple[str, ...]:
+        """Return the categories below ``root``; empty if ``root`` is one category itself."""
+
+    @abstractmethod
+    def _read(self) -> Sequence[Sample]:
+        """Return all samples with label and split (``"train"`` or ``"test"``), in any order."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Labels of the test images, int64 of shape (n_test,), 0 good and 1 defective."""
+        return np.array([sample.label for sample in self.test], dtype=np.int64)
+
+    def images(self, split: str) -> Iterator[NDArray[np.uint8 | np.uint16]]:
+        """Decode the images of a split one by one.
+
+        Parameters
+        ----------
+        split : {"train", "train_defects", "test"}
+            Which images.
+
+        Returns
+        -------
+        iterator of ndarray of uint8 or uint16, shape (H, W, 3)
+            RGB, in the order of the samples.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such split.
+        ImageReadError
+            When a file that cannot be decoded is reached.
+        """
+        splits = {"train": self.train, "train_defects": self.train_defects, "test": self.test}
+        if split not in splits:
+            raise ParameterError(f"split must be one of {', '.join(splits)}, got {split!r}")
+        return (read_image(sample.path) for sample in splits[split])
+
+    def masks(self) -> Iterator[NDArray[np.bool_] | None]:
+        """Read the ground truth of the test images one by one.
+
+        Returns
+        -------
+        iterator of (ndarray of bool, shape (H, W)) or None
+            True where defective; None for a good image.
+
+        Raises
+        ------
+        MaskError
+            At once if the set has no masks; when a mask is reached that cannot be read or is of
+            another size than its image.
+        """
+        if self.info.n_test_defect and not self.info.has_masks:
+            raise MaskError(
+                f"{self.info.name} {self.info.category} in {self.root} has no ground-truth masks; "
+                f"only image-level figures can be computed (info.has_masks tells)"
+            )
+        return (read_truth(sample) for sample in self.test)
+
+    def verify(self) -> list[str]:
+        """Decode every image and mask, and list what is wrong.
+
+        Returns
+        -------
+        list of str
+            One sentence a problem, with the file: images and masks that cannot be read, masks
+            that are missing, of another size than their image, or without a defective pixel.
+        """
+        return [
+            problem
+            for sample in (*self.train, *self.train_defects, *self.test)
+            for problem in problems(sample, masked=self.info.has_masks)
+        ]
+
+    def _describe(self) -> DatasetInfo:
+        name = DATASETS.name_of(type(self))
+        facts = DATASETS.entry(name).metadata if name else Metadata(summary="", licence="")
+        details = dict(facts.details)
+        defective = [sample for sample in self.test if sample.label == 1]
+        return DatasetInfo(
+            name=name or type(self).__name__,
+            category=self.train[0].category,
+            root=self.root,
+            n_train=len(self.train),
+            n_train_defect=len(self.train_defects),
+            n_test=len(self.test),
+            n_test_good=len(self.test) - len(defective),
+            n_test_defect=len(defective),
+            defects=tuple(sorted({sample.defect for sample in defective}, key=natural_key)),
+            has_masks=any(sample.mask_path is not None for sample in defective),
+            summary=facts.summary,
+            licence=facts.licence,
+            layout=details.get("layout", ""),
+            source=details.get("source", ""),
+        )
+
+
+DATASETS: Registry[type[Dataset]] = Registry(
+    "data set", package="pyimgano.datasets", group="pyimgano.datasets"
+)
+
+
+def load_dataset(
+    name: str, root: Path | str, *, category: str | None = None, **options: Any
+) -> Dataset:
+    """List one category of a data set on disk; nothing is decoded.
+
+    Parameters
+    ----------
+    name : str
+        A reader: ``"mvtec"``, ``"visa"``, ``"btad"``, ``"custom"`` or that of a plugin.
+    root : Path or str
+        Folder of the data set, or of one category.
+    category : str, optional
+        Which category; None if ``root`` is one itself. `list_categories` lists them.
+    **options
+        The reader's own: ``split`` of ``"visa"``, ``test_fraction`` of ``"custom"``.
+
+    Returns
+    -------
+    Dataset
+        Its ``train`` and ``test`` are sequences of `Sample`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such reader.
+    ParameterError
+        If the reader has no such option.
+    DatasetNotFoundError, DatasetError, MaskError
+        As `Dataset` says.
+    """
+    reader = DATASETS[name]
+    known = {each.name for each in fields(reader) if each.init} - {"root", "category"}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ParameterError(
+            f"data set {name!r} has no option {unknown[0]!r}; it has: "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    return reader(Path(root), category=category, **options)
+
+
+def list_categories(name: str, root: Path | str) -> tuple[str, ...]:
+    """Return the categories of a data set that are on disk, in natural order.
+
+    Parameters
+    ----------
+    name : str
+        A reader, as for `load_dataset`.
+    root : Path or str
+        Folder of the data set.
+
+    Returns
+    -------
+    tuple of str
+        Each can be given to `load_dataset` as ``category``. Empty if ``root`` is one category
+        itself, which is loaded with ``category=None``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such reader.
+    DatasetNotFoundError
+        If ``root`` does not exist or holds nothing that the reader knows.
+    """
+    return DATASETS[name].categories(Path(root))

@@ -1,0 +1,1 @@
+"""A door for a promised path; see `pyimgano.utils.datasets`."""
