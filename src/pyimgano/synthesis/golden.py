@@ -1,0 +1,58 @@
+"""Golden images: pseudo-textures that are bit-identical on every machine.
+
+A model file keeps their scores, so that whoever loads it can check the arithmetic of his machine
+without a single image of the customer. Whole numbers only, from the raw stream of PCG64, which
+numpy promises never to change (NEP 19).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyimgano.errors import ParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["golden_image"]
+
+_LAYERS = ((32, 112), (8, 80), (2, 48), (1, 16))  # block side in pixels, levels; they sum to 256
+
+
+def golden_image(seed: int, size: tuple[int, int] = (256, 256)) -> NDArray[np.uint8]:
+    """Return a deterministic texture of blocks of several scales.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0; each seed gives another image.
+    size : (int, int)
+        Height and width, each at least 2.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        Never constant.
+
+    Raises
+    ------
+    ParameterError
+        If the seed is negative or a side is shorter than 2 pixels.
+
+    Examples
+    --------
+    >>> golden_image(0, (2, 3)).shape
+    (2, 3, 3)
+    """
+    if seed < 0 or min(size) < 2:
+        raise ParameterError(f"need seed >= 0 and sides >= 2 pixels, got seed {seed}, size {size}")
+    stream = np.random.PCG64(seed)
+    image = np.zeros((*size, 3), np.uint8)
+    for side, levels in _LAYERS:
+        rows, columns = (-(-length // side) for length in size)
+        raw = stream.random_raw(rows * columns * 3).reshape(rows, columns, 3)
+        blocks = ((raw >> np.uint64(32)) % np.uint64(levels)).astype(np.uint8)
+        image += blocks.repeat(side, axis=0).repeat(side, axis=1)[: size[0], : size[1]]
+    return image
