@@ -1,0 +1,234 @@
+"""What a detector says of one image, and of a batch."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from pyimgano.errors import InputError
+from pyimgano.records import Region, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["COLUMNS", "Inspection", "Inspections", "Verdict"]
+
+COLUMNS = (
+    "path",
+    "category",
+    "split",
+    "defect",
+    "label",
+    "score",
+    "threshold",
+    "verdict",
+    "n_regions",
+    "area_fraction",
+    "error",
+)
+"""Columns of ``results.csv``, in order. ``label`` is the ground truth; empty where unknown."""
+
+UNJUDGED = -1
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Verdict(StrEnum):
+    """OK, NG (not good), or ERROR: the image could not be judged."""
+
+    OK = "OK"
+    NG = "NG"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Inspection:
+    """The judgement of one image.
+
+    Parameters
+    ----------
+    source : Sample or str
+        The sample or path that was judged, or a description of an array.
+    score : float
+        Higher is more anomalous; NaN for an ERROR.
+    label : int
+        0 for OK, 1 for NG, -1 for an ERROR or where no threshold was calibrated.
+    verdict : Verdict or None
+        None where no threshold was calibrated.
+    map : ndarray of float32, shape (H, W), or None
+        Anomaly map in original pixels, where the detector gives one.
+    regions : tuple of Region
+        Connected regions above ``pixel_threshold``, highest peak first. An NG without a region is
+        a whole-image deviation.
+    threshold, pixel_threshold : float or None
+        What score and map were compared with.
+    error : str or None
+        Why the image could not be judged.
+    """
+
+    source: Sample | str
+    score: float = math.nan
+    label: int = UNJUDGED
+    verdict: Verdict | None = None
+    map: NDArray[np.float32] | None = None
+    regions: tuple[Region, ...] = ()
+    threshold: float | None = None
+    pixel_threshold: float | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.verdict is Verdict.ERROR) != (self.error is not None):
+            raise InputError(f"an ERROR needs a reason, and only an ERROR has one: {self.path}")
+        if self.verdict is Verdict.ERROR and not (
+            math.isnan(self.score) and self.label == UNJUDGED
+        ):
+            raise InputError(f"an ERROR has the score NaN and the label -1: {self.path}")
+        if self.verdict is not Verdict.ERROR and math.isnan(self.score):
+            raise InputError(f"a judged image has a score: {self.path}")
+        if self.map is not None:
+            self.map.setflags(write=False)
+
+    @property
+    def path(self) -> str:
+        """Path of the image, or the description of an array."""
+        return str(self.source.path) if isinstance(self.source, Sample) else self.source
+
+    @property
+    def reason(self) -> str:
+        """The verdict in words."""
+        if self.error is not None:
+            return self.error
+        if self.threshold is None:
+            return f"score {self.score:.4g}; no threshold was calibrated"
+        side = "above" if self.label else "not above"
+        text = f"score {self.score:.4g} is {side} the threshold {self.threshold:.4g}"
+        if not self.label:
+            return text
+        if not self.regions:
+            return f"{text}: whole-image deviation"
+        noun = "region" if len(self.regions) == 1 else "regions"
+        return f"{text}: {len(self.regions)} {noun}, the strongest at {self.regions[0].bbox}"
+
+    def row(self) -> dict[str, object]:
+        """Return the record as a mapping with the keys `COLUMNS` and JSON values."""
+        sample = self.source if isinstance(self.source, Sample) else None
+        judged = self.error is None
+        return {
+            "path": self.path,
+            "category": sample.category if sample else "",
+            "split": sample.split if sample else "",
+            "defect": sample.defect if sample and sample.label is not None else "",
+            "label": sample.label if sample else None,
+            "score": float(self.score) if judged else None,
+            "threshold": self.threshold,
+            "verdict": str(self.verdict) if self.verdict is not None else "",
+            "n_regions": len(self.regions) if judged else None,
+            "area_fraction": sum(r.area_fraction for r in self.regions) if judged else None,
+            "error": self.error or "",
+        }
+
+
+class Inspections(Sequence[Inspection]):
+    """An immutable batch of judgements, in the order of the input."""
+
+    def __init__(self, items: Iterable[Inspection]) -> None:
+        self._items = tuple(items)
+
+    @overload
+    def __getitem__(self, index: int) -> Inspection: ...
+    @overload
+    def __getitem__(self, index: slice) -> Inspections: ...
+    def __getitem__(self, index: int | slice) -> Inspection | Inspections:
+        if isinstance(index, slice):
+            return Inspections(self._items[index])
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"<Inspections: {self.summary()}>"
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Scores, shape (n,); NaN where an image could not be judged."""
+        return np.array([item.score for item in self._items], dtype=np.float64)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Predicted labels, shape (n,): 0, 1, or -1 where an image could not be judged."""
+        return np.array([item.label for item in self._items], dtype=np.int64)
+
+    @property
+    def maps(self) -> tuple[NDArray[np.float32] | None, ...]:
+        """Anomaly maps in original pixels."""
+        return tuple(item.map for item in self._items)
+
+    @property
+    def errors(self) -> Inspections:
+        """Those that could not be judged."""
+        return Inspections(item for item in self._items if item.error is not None)
+
+    def count(self, value: object) -> int:
+        """Count the records with a verdict (or equal to a record)."""
+        return sum(item.verdict == value or item is value for item in self._items)
+
+    def summary(self) -> str:
+        """Return the counts in words: ``"2 of 46 could not be judged; 30 OK, 14 NG"``."""
+        text = f"{self.count(Verdict.OK)} OK, {self.count(Verdict.NG)} NG"
+        failed = self.count(Verdict.ERROR)
+        return f"{failed} of {len(self)} could not be judged; {text}" if failed else text
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Return the table as CSV (RFC 4180), and write it to ``path`` if one is given.
+
+        Text cells that a spreadsheet would run as a formula are prefixed with an apostrophe.
+        """
+        buffer = io.StringIO(newline="")
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(csv_cells(item.row()) for item in self._items)
+        text = buffer.getvalue()
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8", newline="")
+        return text
+
+    def _repr_html_(self) -> str:
+        columns = ("path", "score", "threshold", "verdict", "n_regions", "error")
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_short(row[c]))}</td>" for c in columns) + "</tr>"
+            for row in (item.row() for item in self._items[:100])
+        )
+        return f"<p>{html.escape(self.summary())}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def csv_cells(row: dict[str, object]) -> list[str]:
+    """Return the cells of a row in the order of `COLUMNS`; floats keep all their digits."""
+    return [_cell(row[name]) for name in COLUMNS]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    text = str(value)
+    dangerous = isinstance(value, str) and text.startswith(_FORMULA)
+    return f"'{text}" if dangerous else text
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Work on whole sets of images: run directories, their reports, evaluations."""

@@ -1,0 +1,289 @@
+"""The run directory: what was judged, with what, and how it ended.
+
+A run streams into a folder of its own inside the directory and takes its place at the end, so the
+results of two runs are never mixed: ``run.json`` says ``running`` while they change places.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pyimgano.atomic import output_errors, write_atomic
+from pyimgano.errors import ImageError, InputError, OutputError, ParameterError
+from pyimgano.images import read_image
+from pyimgano.inspection import COLUMNS, Verdict, csv_cells
+from pyimgano.maps.overlay import encode_png, overlay
+from pyimgano.records import DEFECT
+from pyimgano.runs.facts import FORMAT, plain, read_facts, surroundings, to_json
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from pyimgano.images import Pixels
+    from pyimgano.inspection import Inspection
+
+__all__ = ["RunWriter"]
+
+OVERLAYS = ("all", "ng", "none")
+PANEL = 640
+_TABLES = ("results.jsonl", "results.csv")
+_FORBIDDEN = frozenset('<>:"/\\|?*')
+_logger = logging.getLogger(__name__)
+
+
+class RunWriter:
+    """Write a run directory, one judgement after the other, in constant memory.
+
+    Use it as a context manager. However its block ends, every row that was added stands in
+    ``results.csv`` (the columns `COLUMNS`) and ``results.jsonl`` (the same row, its regions and its
+    files, one JSON object a line), and ``run.json`` says how it ended: ``complete``,
+    ``interrupted`` (Ctrl-C) or ``failed`` with the reason. Results of a run that stood there
+    before are replaced when the block ends. A directory serves one run at a time.
+
+    Parameters
+    ----------
+    out : str or Path
+        A new or empty directory, or one that holds a run.
+    command : str
+        What is being done: ``"predict"``.
+    overlays : str
+        Which pictures to keep: ``"all"``, ``"ng"`` (judged NG, or known to be defective) or
+        ``"none"``. A picture shows the image, and beside or below it the map over the image on
+        a colour scale fixed by the pixel threshold.
+    maps : bool
+        Whether to keep the anomaly maps as ``.npy``: float16, or float32 where the peak lies
+        outside [0.001, 65504] and float16 would lose it.
+
+    Raises
+    ------
+    ParameterError
+        If ``overlays`` is none of the three.
+    OutputError
+        If ``out`` is a file or holds something else than a run, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pyimgano.inspection import Inspection, Verdict
+    >>> from pyimgano.runs.facts import read_run
+    >>> out = tempfile.mkdtemp()
+    >>> with RunWriter(out, command="predict", overlays="none") as run:
+    ...     run.note(threshold=2.0)
+    ...     run.add(Inspection(source="a.png", score=3.0, label=1, verdict=Verdict.NG))
+    >>> facts, rows = read_run(out)
+    >>> facts["status"], facts["counts"]["NG"], rows[0]["score"]
+    ('complete', 1, 3.0)
+    """
+
+    def __init__(
+        self, out: str | Path, *, command: str, overlays: str = "all", maps: bool = False
+    ) -> None:
+        if overlays not in OVERLAYS:
+            raise ParameterError(f"overlays must be one of {OVERLAYS}, got {overlays!r}")
+        self.out = Path(out)
+        self._facts: dict[str, Any] = {
+            "format": FORMAT,
+            "status": "running",
+            "reason": None,
+            "command": command,
+            "overlays": overlays,
+            "maps": maps,
+        }
+        self._notes: dict[str, Any] = {}
+        self._counts: Counter[str] = Counter()
+        self._files: list[io.FileIO] = []
+        self._ends: list[int] = []
+
+    def __enter__(self) -> Self:
+        self._facts["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._clock = time.perf_counter()
+        with output_errors(self.out):
+            if _claim(self.out):  # a run that is killed leaves a directory that can be used again
+                self._write_facts()
+            for stale in self.out.glob(".partial-*"):
+                shutil.rmtree(stale)
+            self._stage = self.out / f".partial-{uuid.uuid4().hex[:8]}"
+            self._stage.mkdir()
+            self._files = [(self._stage / name).open("xb", buffering=0) for name in _TABLES]
+            self._append(b"", _csv_line(COLUMNS))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with output_errors(self.out):
+            for file, end in zip(self._files, self._ends, strict=True):
+                file.truncate(end)  # a row that was cut off half-way is no row
+                os.fsync(file.fileno())
+                file.close()
+            self._write_facts()
+            (self.out / "report.html").unlink(missing_ok=True)
+            for name in (*_TABLES, "overlays", "maps"):
+                _move(self._stage / name, self.out / name)
+            self._stage.rmdir()
+        if error is None:
+            self._facts["status"] = "complete"
+        else:
+            self._facts["status"] = "failed" if isinstance(error, Exception) else "interrupted"
+            self._facts["reason"] = f"{type(error).__name__}: {error}".removesuffix(": ")
+        self._write_facts()
+
+    def note(self, **facts: object) -> None:
+        """Add facts to ``run.json``: scalars, mappings, sequences, arrays or dataclasses.
+
+        The report understands ``detector`` and ``data`` (mappings with a ``name``), ``threshold``,
+        ``pixel_threshold``, ``certainty`` (text), ``suspects`` (paths), ``skipped`` (pairs of
+        path and reason), ``metrics`` and ``timing`` (mappings). NaN and infinities become null.
+
+        Raises
+        ------
+        ParameterError
+            If a value cannot be JSON, or the name belongs to the writer.
+        """
+        taken = sorted(facts.keys() & {*self._facts, "seconds", "counts", "versions", "machine"})
+        if taken:
+            raise ParameterError(f"the run writes {', '.join(taken)} itself; use another name")
+        self._notes.update({name: plain(value) for name, value in facts.items()})
+
+    def add(self, inspection: Inspection, image: Pixels | None = None) -> None:
+        """Append one judgement.
+
+        Parameters
+        ----------
+        inspection : Inspection
+            What was said of the image.
+        image : ndarray of uint8 or uint16, shape (H, W, 3), optional
+            RGB, for the picture. Read from the source again if it is not given. What cannot be
+            read (an array) or drawn gets no picture, and a warning in the log.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the directory is gone. What was added before stands.
+        ParameterError
+            If the run is not open: it writes inside its ``with`` block only.
+        """
+        if not self._files or self._files[0].closed:
+            raise ParameterError("a RunWriter takes judgements inside its with block only")
+        row = inspection.row()
+        name = f"{self._counts['images']:05d}-{_safe(inspection.path)}"
+        with output_errors(self.out):
+            facts = {
+                **row,
+                "reason": inspection.reason,
+                "pixel_threshold": inspection.pixel_threshold,
+                "regions": inspection.regions,
+                "overlay": self._keep_overlay(inspection, image, name),
+                "map": self._keep_map(inspection, name),
+            }
+            self._append(to_json(facts) + b"\n", _csv_line(csv_cells(row)))
+        self._counts.update(["images", str(row["verdict"]) or "undecided"])
+
+    def _keep_overlay(self, item: Inspection, image: Pixels | None, name: str) -> str | None:
+        notable = item.verdict is Verdict.NG or item.row()["label"] == DEFECT
+        wanted = {"all": True, "ng": notable, "none": False}[self._facts["overlays"]]
+        if not wanted or item.error is not None:
+            return None
+        try:
+            picture = _panels(item, read_image(item.source) if image is None else image)
+        except (ImageError, InputError) as error:
+            _logger.warning("no picture of %s: %s", item.path, error)
+            return None
+        return self._keep(f"overlays/{name}.png", encode_png(picture))
+
+    def _keep_map(self, item: Inspection, name: str) -> str | None:
+        if not self._facts["maps"] or item.map is None:
+            return None
+        fits = 1e-3 <= np.abs(item.map).max() <= np.finfo(np.float16).max
+        buffer = io.BytesIO()
+        np.save(buffer, item.map.astype(np.float16 if fits else np.float32), allow_pickle=False)
+        return self._keep(f"maps/{name}.npy", buffer.getvalue())
+
+    def _keep(self, relative: str, data: bytes) -> str:
+        path = self._stage / relative
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return relative
+
+    def _append(self, *lines: bytes) -> None:
+        for file, line in zip(self._files, lines, strict=True):
+            rest = line
+            while rest:
+                rest = rest[file.write(rest) :]
+        self._ends = [file.tell() for file in self._files]
+
+    def _write_facts(self) -> None:
+        verdicts = ("images", *Verdict, "undecided")
+        facts = {
+            **self._facts,
+            "seconds": round(time.perf_counter() - self._clock, 3),
+            "counts": {str(name): self._counts[name] for name in verdicts},
+            **self._notes,
+            **surroundings(),
+        }
+        write_atomic(self.out / "run.json", to_json(facts, indent=1) + b"\n")
+
+
+def _claim(out: Path) -> bool:
+    """Make sure that ``out`` may be written; return whether it held no run before."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a directory for the results")
+    out.mkdir(parents=True, exist_ok=True)
+    if not any(out.iterdir()):
+        return True
+    try:
+        read_facts(out)
+    except InputError as error:
+        raise OutputError(
+            f"{out} holds something else than a run ({error}); give a new or empty directory"
+        ) from error
+    return False
+
+
+def _move(new: Path, old: Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    if new.exists():
+        new.replace(old)
+
+
+def _panels(item: Inspection, image: Pixels) -> NDArray[np.uint8]:
+    """Return the image, and beside or below it the map over the image where there is one."""
+    nothing = np.zeros(image.shape[:2], np.float32)
+    plain_image = overlay(image, nothing, 1.0, alpha=0.0, max_side=PANEL)
+    if item.map is None:
+        return plain_image
+    heat = overlay(image, item.map, item.pixel_threshold, item.regions, max_side=PANEL)
+    height, width = heat.shape[:2]
+    axis = 0 if width > 1.25 * height else 1  # wide images stand above their maps
+    gap = np.full((8, width, 3) if axis == 0 else (height, 8, 3), 255, np.uint8)
+    return np.concatenate([plain_image, gap, heat], axis=axis)
+
+
+def _safe(path: str) -> str:
+    """Return folder and stem of a path as a name that every file system takes."""
+    text = f"{PurePath(path).parent.name}-{PurePath(path).stem}".strip("-")
+    return "".join(c if c.isprintable() and c not in _FORBIDDEN else "_" for c in text[-50:])
+
+
+def _csv_line(cells: list[str] | tuple[str, ...]) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue().encode("utf-8", "backslashreplace")

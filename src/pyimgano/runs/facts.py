@@ -1,0 +1,125 @@
+"""The facts of a run: what ``run.json`` and the lines of ``results.jsonl`` may hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from pyimgano.errors import InputError, ParameterError
+from pyimgano.threads import budget
+
+__all__ = ["FORMAT", "plain", "read_facts", "read_run", "surroundings", "to_json"]
+
+FORMAT = 1
+_PACKAGES = (
+    "pyimgano",
+    "numpy",
+    "scipy",
+    "cv2",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "faiss",
+    "anomalib",
+)
+
+
+def read_run(run_dir: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read a run directory back.
+
+    Returns
+    -------
+    facts : dict
+        What ``run.json`` says.
+    rows : list of dict
+        The lines of ``results.jsonl``, in order; empty for a run that goes on or was killed.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no run, or its files are damaged.
+    """
+    facts = read_facts(run_dir)
+    if facts["status"] == "running":
+        return facts, []
+    path = Path(run_dir) / "results.jsonl"
+    try:
+        return facts, [json.loads(line) for line in path.read_bytes().splitlines()]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run it again") from error
+
+
+def read_facts(run_dir: str | Path) -> dict[str, Any]:
+    """Read ``run.json`` alone.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no run, or one of another format.
+    """
+    path = Path(run_dir) / "run.json"
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{run_dir} holds no run: {path.name} cannot be read ({error})") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise InputError(f"{path} is not that of a run of format {FORMAT}; run it again")
+    return facts
+
+
+def to_json(facts: Mapping[str, object], indent: int | None = None) -> bytes:
+    """Encode facts as UTF-8 JSON; the bytes of an undecodable file name become escapes."""
+    text = json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace")  # whose \udcxx is JSON's own escape
+
+
+def plain(value: object) -> Any:
+    """Return the value as JSON knows it; what is not finite becomes None.
+
+    Raises
+    ------
+    ParameterError
+        If the value is not made of scalars, text, paths, mappings, sequences, arrays and
+        dataclasses.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    raise ParameterError(f"a fact of a run must be JSON, got {type(value).__name__}: {value!r}")
+
+
+def surroundings() -> dict[str, dict[str, object]]:
+    """Return the versions of all that has been loaded, and what it runs on."""
+    loaded = {
+        name: str(vars(sys.modules[name]).get("__version__", "unknown"))
+        for name in _PACKAGES
+        if name in sys.modules
+    }
+    return {
+        "versions": {"python": platform.python_version(), **loaded},
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "threads": budget(),
+        },
+    }
