@@ -1,0 +1,101 @@
+"""What a feature extractor is: images in, one grid of patch vectors an image out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from pyimgano.errors import InputError, MissingExtra, ParameterError
+from pyimgano.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["EXTRACTORS", "FeatureExtractor", "PatchFeatures", "resolve_extractor"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchFeatures:
+    """The patch vectors of one image.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (h, w, d)
+        One vector a grid cell, channels last.
+    extent : (float, float, float, float)
+        Top, left, bottom, right of the rectangle that the grid tiles evenly, in pixels of the
+        image that was embedded. ``(0, 0, H, W)`` unless the extractor crops.
+    """
+
+    values: NDArray[np.float32]
+    extent: tuple[float, float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.values.dtype != np.float32:
+            raise InputError(
+                "patch features must be float32 of shape (h, w, d), got "
+                f"{self.values.dtype} {self.values.shape}"
+            )
+        top, left, bottom, right = self.extent
+        if not (top < bottom and left < right):
+            raise InputError(f"extent must be (top, left, bottom, right), got {self.extent}")
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """The protocol by which extractors plug in.
+
+    Ours are frozen dataclasses whose fields are JSON scalars or tuples, so that a model file can
+    name them; any object with these two members works.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that changes when the weights or the arithmetic change."""
+        ...
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
+        """Embed RGB uint8 images (H, W, 3); sizes may differ; one result an image, in order."""
+        ...
+
+
+EXTRACTORS: Registry[type[FeatureExtractor]] = Registry(
+    "extractor", package="pyimgano.features", group="pyimgano.extractors"
+)
+
+_BEST_FIRST = ("efficientnet_lite0", "handcrafted")
+
+
+def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
+    """Return the extractor of a name (``"auto"``: the best one installed), or the object itself.
+
+    Raises
+    ------
+    UnknownNameError
+        If the name is not registered; the message lists near matches.
+    MissingExtra
+        If a package that it needs is not installed; the message holds the pip line.
+    ParameterError
+        If an object does not follow the protocol `FeatureExtractor`.
+    """
+    if not isinstance(extractor, str):
+        if not isinstance(extractor, FeatureExtractor):
+            raise ParameterError(
+                f"an extractor needs the method 'embed' and the property 'fingerprint': "
+                f"{extractor!r} has not both"
+            )
+        return extractor
+    if extractor == "auto":
+        ready = (name for name in _BEST_FIRST if not EXTRACTORS.entry(name).metadata.missing)
+        return EXTRACTORS[next(ready)]()
+    entry = EXTRACTORS.entry(extractor)
+    if entry.metadata.missing:
+        raise MissingExtra(
+            f"the extractor {extractor!r} needs {', '.join(entry.metadata.missing)}, which is not "
+            f"installed. Install it with: {entry.metadata.pip_line}"
+        )
+    return entry.value()

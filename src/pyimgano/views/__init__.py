@@ -1,0 +1,1 @@
+"""How a camera image becomes what a detector sees."""
