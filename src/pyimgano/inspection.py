@@ -9,16 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from pyimgano.atomic import write_atomic
 from pyimgano.errors import InputError
 from pyimgano.records import Region, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ COLUMNS = (
 """Columns of ``results.csv``, in order. ``label`` is the ground truth; empty where unknown."""
 
 UNJUDGED = -1
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 class Verdict(StrEnum):
@@ -193,6 +194,11 @@ class Inspections(Sequence[Inspection]):
         """Return the table as CSV (RFC 4180), and write it to ``path`` if one is given.
 
         Text cells that a spreadsheet would run as a formula are prefixed with an apostrophe.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
         """
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
@@ -200,7 +206,7 @@ class Inspections(Sequence[Inspection]):
         writer.writerows(csv_cells(item.row()) for item in self._items)
         text = buffer.getvalue()
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8", newline="")
+            write_atomic(path, text)
         return text
 
     def _repr_html_(self) -> str:
@@ -222,8 +228,8 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(value)
-    text = str(value)
+        return repr(float(value))
+    text = str(value).replace("\r", r"\r")  # the csv writer leaves it bare, which breaks the row
     dangerous = isinstance(value, str) and text.startswith(_FORMULA)
     return f"'{text}" if dangerous else text
 

@@ -182,6 +182,9 @@ class Registry(Generic[T]):
     def _load_plugin(self, point: metadata.EntryPoint) -> None:
         try:
             value = point.load()
+            known = self._entries.get(point.name)
+            if not _is_module(value) and (known is None or known.value is not value):
+                self.register(point.name, _plugin_facts(value))(value)
         except Exception as error:  # noqa: BLE001 - a foreign module may raise anything
             owner = point.dist.name if point.dist is not None else "an unknown distribution"
             warnings.warn(
@@ -189,12 +192,6 @@ class Registry(Generic[T]):
                 f"left out: {type(error).__name__}: {error}",
                 PyimganoWarning,
                 stacklevel=2,
-            )
-            return
-        if point.name not in self._entries and not _is_module(value):
-            summary = (getattr(value, "__doc__", None) or "A plugin.").strip().splitlines()[0]
-            self.register(point.name, Metadata(summary=summary, licence="see its distribution"))(
-                value
             )
 
 
@@ -207,6 +204,11 @@ def _same_source(first: object, second: object) -> bool:
     return getattr(first, "__qualname__", first) == getattr(second, "__qualname__", second) and (
         getattr(first, "__module__", None) == getattr(second, "__module__", None)
     )
+
+
+def _plugin_facts(value: object) -> Metadata:
+    summary = (getattr(value, "__doc__", None) or "A plugin.").strip().splitlines()[0]
+    return Metadata(summary=summary, licence="see its distribution")
 
 
 def _is_module(value: object) -> bool:

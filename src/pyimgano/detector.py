@@ -1,0 +1,334 @@
+"""The contract of every detector, written once."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+
+from pyimgano import calibration as calibrations
+from pyimgano import images
+from pyimgano.calibration import Conformal, ThresholdRule, block_folds, check_contamination
+from pyimgano.datasets._sources import as_sources
+from pyimgano.errors import CalibrationError, NotFittedError, ParameterError, UnjudgedError
+from pyimgano.estimator import DETECTORS, Estimator
+from pyimgano.inspection import Inspection, Inspections
+from pyimgano.judging import Judge, Reading, attempt
+from pyimgano.synthesis.golden import golden_image
+from pyimgano.views.intake import Images, learn, prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from pyimgano.records import Certainty
+    from pyimgano.views.intake import Goods, Intake
+
+__all__ = ["DETECTORS", "Detector"]
+
+GOLDEN_SEEDS = (1, 2)
+_log = logging.getLogger(__name__)
+
+
+class _Learned:
+    intake_: Intake
+    hashes_: tuple[str, ...]
+    skipped_: tuple[tuple[str, str], ...]
+    suspects_: tuple[str, ...]
+    decision_scores_: NDArray[np.float64]
+    threshold_: float
+    pixel_threshold_: float | None
+    certainty_: Certainty
+
+
+@dataclass(kw_only=True, eq=False)
+class Detector(_Learned, Estimator):
+    """A detector learns from good images and judges others.
+
+    Fields are parameters; what is learned ends in an underscore. A subclass is a keyword-only
+    dataclass that writes `_fit` and `_infer`.
+
+    Parameters
+    ----------
+    contamination : float
+        Share of good images allowed above the threshold.
+    threshold : ThresholdRule
+        How the threshold follows from the out-of-sample scores of the good images.
+    folds : int
+        Contiguous blocks for the out-of-sample scores; below 20 images each image is its own.
+    keep_suspects : bool
+        Let good images that stand out take part in the threshold.
+    any_size : bool
+        Accept other image sizes than the one of the good images.
+    bit_depth : int or None
+        Bits used in 16-bit images; None takes the largest value among the good images.
+    seed : int
+        Source of all randomness.
+
+    Attributes
+    ----------
+    decision_scores_ : ndarray of float64, shape (n,)
+        Out-of-sample scores of the good images.
+    threshold_, pixel_threshold_ : float
+        An image is NG if its score exceeds ``threshold_``; ``pixel_threshold_`` draws regions.
+    certainty_ : Certainty
+        What is certain about the false rejects.
+    suspects_ : tuple of str
+        Good images that stand out from the others.
+    skipped_ : tuple of (str, str)
+        Good images that could not be read, with the reason.
+    """
+
+    contamination: float = 0.05
+    threshold: ThresholdRule = field(default_factory=Conformal)
+    folds: int = 5
+    keep_suspects: bool = False
+    any_size: bool = False
+    bit_depth: int | None = None
+    seed: int = 0
+
+    # What a subclass writes ----------------------------------------------------------------
+
+    @abstractmethod
+    def _fit(self, images: Images) -> None:
+        """Learn from accepted images; set attributes that end in an underscore."""
+
+    @abstractmethod
+    def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        """Score (and draw) a few accepted images, each independently of the others."""
+
+    def _learn(self, images: Images, blocks: NDArray[np.int64]) -> Sequence[Reading]:
+        """Learn from all images, and return a reading of each that did not learn from its block.
+
+        This default fits once a block; a subclass that can share work between blocks overrides it.
+        """
+        readings: list[Reading] = [Reading(math.nan)] * len(images)
+        for block in np.unique(blocks):
+            part = self.clone()
+            part.intake_ = self.intake_
+            part._fit(images.take(np.flatnonzero(blocks != block).tolist()))
+            for i in np.flatnonzero(blocks == block).tolist():
+                readings[i] = part._infer([images[i]])[0]
+        self._fit(images)
+        return readings
+
+    def _check_parameters(self) -> None:
+        """Raise `ParameterError` for values that cannot be used; call super first."""
+        check_contamination(self.contamination)
+        rule = self.threshold
+        if isinstance(rule, type) or not isinstance(rule, ThresholdRule):
+            raise ParameterError(f"threshold must be a rule such as Conformal(): {rule!r}")
+        if self.seed < 0:
+            raise ParameterError(f"seed must not be negative, got {self.seed}")
+
+    # What every detector does --------------------------------------------------------------
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether there is a threshold."""
+        return "threshold_" in vars(self)
+
+    @final
+    def fit(self, X: Any, *, calibration: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Learn from good images and set a threshold from out-of-sample scores.
+
+        Parameters
+        ----------
+        X : sequence of path, array, PIL image or Sample; or a folder
+            Good images, in the order in which they were taken.
+        calibration : same, optional
+            Good images of their own for the threshold, best from another day. Without them every
+            image of X is scored by a model that has not seen its block of neighbours.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        ParameterError
+            If a parameter cannot be used.
+        InputError
+            If there are no good images, or more than 5 % of them cannot be read.
+        CalibrationError
+            If calibration images were learned from, or their scores are not finite.
+        """
+        self._check_parameters()
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
+        self.intake_, self.skipped_, self.suspects_ = goods.images.intake, goods.skipped, ()
+        blocks = block_folds(goods.groups, self.folds)
+        count = len(np.unique(blocks))
+        readings: Sequence[Reading] = ()
+        if calibration is None and count > 1:
+            readings = self._learn(goods.images, blocks)
+        else:
+            self._fit(goods.images)
+        self.hashes_ = goods.hashes  # last, so that a fit that failed leaves nothing to judge with
+        if calibration is not None:
+            return self.calibrate(calibration)
+        if count < 2:
+            _log.warning("one good image gives no out-of-sample score: there is no threshold")
+            return self
+        blocked = count == self.folds < len(blocks)
+        method = f"{count} block folds" if blocked else "leave one out"
+        self._set_threshold(readings, goods, method)
+        return self
+
+    @final
+    def calibrate(self, good: Any) -> Self:
+        """Set the threshold from good images that the model has not learned from.
+
+        Parameters
+        ----------
+        good : sequence of path, array, PIL image or Sample; or a folder
+            Good images, disjoint from those of ``fit``.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        CalibrationError
+            If one of them was learned from: its score would be too low, and every good part of
+            tomorrow would be rejected.
+        """
+        intake = self._require_fitted()
+        goods = learn(as_sources(good), any_size=True, bit_depth=None)
+        seen = set(self.hashes_).intersection(goods.hashes)
+        if seen:
+            raise CalibrationError(
+                f"{len(seen)} of {len(goods.hashes)} calibration images were learned from: their "
+                "scores say nothing about new parts; give images of their own, or none"
+            )
+        sources = Images(goods.images.sources, intake)
+        readings = [self._infer([image])[0] for image in sources]
+        self._set_threshold(readings, goods, "separate images")
+        self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
+        return self
+
+    @final
+    def inspect(self, X: Any, *, batch_size: int = 8) -> Iterator[Inspection]:  # noqa: N803
+        """Judge images one after another with constant memory; never raises for an image.
+
+        Parameters
+        ----------
+        X : sequence of path, array, PIL image or Sample; or a folder or file
+            Images to judge.
+        batch_size : int
+            Images that are inferred together; it does not change the results.
+
+        Yields
+        ------
+        Inspection
+            One an image, in order. What cannot be judged has the verdict ERROR and a reason.
+        """
+        if batch_size < 1:
+            raise ParameterError(f"batch_size must be at least 1, got {batch_size}")
+        intake = self._require_fitted()
+        sources = as_sources(X)
+
+        def look(source: Any) -> tuple[Any, NDArray[np.uint8] | Exception]:
+            return source, attempt(intake.see, source)
+
+        seen = prefetch(look, sources)
+        limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
+        judge = Judge(self._infer, self._finish, *limits)
+        while batch := list(islice(seen, batch_size)):
+            yield from judge.judge(batch)
+
+    @final
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the scores, shape (n,); higher is more anomalous.
+
+        Raises
+        ------
+        UnjudgedError
+            If an image could not be judged; all others are in its ``inspections``.
+        """
+        return self._judge_all(X, with_maps=False).scores
+
+    @final
+    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Return 1 for each image whose score exceeds ``threshold_``, else 0; shape (n,).
+
+        Raises
+        ------
+        NotFittedError
+            If no threshold was calibrated.
+        UnjudgedError
+            If an image could not be judged; all others are in its ``inspections``.
+        """
+        self._require_threshold()
+        return self._judge_all(X, with_maps=False).labels
+
+    # How it is done ------------------------------------------------------------------------
+
+    def _golden_scores(self) -> NDArray[np.float64]:
+        size = self._require_fitted().sizes[0]
+        golden = [golden_image(seed, size) for seed in GOLDEN_SEEDS]
+        return np.array([self._infer([image])[0].score for image in golden])
+
+    def _require_fitted(self) -> Intake:
+        if "hashes_" not in vars(self):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit with good images")
+        return self.intake_
+
+    def _require_threshold(self) -> None:
+        self._require_fitted()
+        if not self.is_calibrated:
+            raise NotFittedError(
+                "there is no threshold: fit with at least two good images, or call calibrate with "
+                "good images of their own"
+            )
+
+    def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:
+        names = [images.describe(source) for source in goods.images.sources]
+        scores = np.array([reading.score for reading in readings], dtype=np.float64)
+        if not np.isfinite(scores).all():
+            first = names[int(np.flatnonzero(~np.isfinite(scores))[0])]
+            raise CalibrationError(f"the out-of-sample score of {first} is not finite")
+        found = calibrations.calibrate(
+            scores,
+            rule=self.threshold,
+            contamination=self.contamination,
+            method=method,
+            keep_suspects=self.keep_suspects,
+        )
+        if found.warning:
+            _log.warning("%s", found.warning)
+        self.decision_scores_, self.threshold_ = scores, found.threshold
+        self.certainty_ = found.certainty
+        self.suspects_ = tuple(names[i] for i in found.suspects)
+        kept = [i for i in range(len(names)) if i not in found.suspects]
+        self.pixel_threshold_ = self._calibrate_maps(readings, kept)
+
+    def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float | None:  # noqa: ARG002
+        return None
+
+    def _finish(self, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Post-process a map."""
+        return drawn
+
+    def _judge_all(self, X: Any, *, with_maps: bool) -> Inspections:  # noqa: N803
+        """Judge everything, then raise if anything could not be judged."""
+        found = self.inspect(X)
+        if not with_maps:
+            found = (dataclasses.replace(one, map=None) for one in found)
+        judged = Inspections(found)
+        failed = judged.errors
+        if failed:
+            reasons = "; ".join(f"{one.path}: {one.error}" for one in failed[:3])
+            raise UnjudgedError(
+                f"{len(failed)} of {len(judged)} images could not be judged: {reasons}", judged
+            )
+        return judged

@@ -1,0 +1,106 @@
+"""From a model's reading of an image to a verdict; whatever goes wrong becomes an ERROR."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyimgano import images
+from pyimgano.errors import ImageError, PyimganoError
+from pyimgano.inspection import Inspection, Verdict
+from pyimgano.maps.regions import find_regions
+from pyimgano.records import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Judge", "Reading", "attempt"]
+
+
+class Reading(NamedTuple):
+    """What a model says of one image before any threshold: a score and, if it draws, a map."""
+
+    score: float
+    map: NDArray[np.float32] | None = None
+
+
+def attempt(function: Callable[..., Any], *given: Any) -> Any:
+    """Return the result, or the error itself: one image must never end a batch."""
+    try:
+        return function(*given)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the record says it
+        return error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judge:
+    """Turns readings into records.
+
+    Parameters
+    ----------
+    infer : callable
+        Images (H, W, 3) to readings, each independent of the others.
+    finish : callable
+        Post-processing of a map.
+    threshold, pixel_threshold : float or None
+        None where nothing was calibrated.
+    """
+
+    infer: Callable[[Sequence[NDArray[np.uint8]]], list[Reading]]
+    finish: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    threshold: float | None
+    pixel_threshold: float | None
+
+    def judge(self, batch: Sequence[tuple[Any, Any]]) -> Iterator[Inspection]:
+        """Judge (source, image or error) pairs; readable images are inferred together.
+
+        If the batch fails they are inferred one by one, so that only the image at fault is an
+        ERROR.
+        """
+        pixels = [seen for _, seen in batch if not isinstance(seen, Exception)]
+        readings: Any = attempt(self.infer, pixels) if pixels else []
+        if isinstance(readings, Exception) or len(readings) != len(pixels):
+            readings = [attempt(self._one, image) for image in pixels]
+        following = iter(readings)
+        for source, seen in batch:
+            reading = seen if isinstance(seen, Exception) else next(following)
+            origin = source if isinstance(source, Sample) else images.describe(source)
+            yield _record(origin, attempt(self._verdict, origin, reading))
+
+    def _one(self, image: NDArray[np.uint8]) -> Reading:
+        return self.infer([image])[0]
+
+    def _verdict(self, origin: Sample | str, reading: Reading | Exception) -> Inspection:
+        if isinstance(reading, Exception):
+            raise reading
+        drawn = None if reading.map is None else self.finish(reading.map)
+        if not math.isfinite(reading.score) or not (drawn is None or np.isfinite(drawn).all()):
+            raise ImageError("the score or the map is not finite")
+        if self.threshold is None:
+            return Inspection(source=origin, score=reading.score, map=drawn)
+        limit = self.pixel_threshold
+        label = int(reading.score > self.threshold)
+        return Inspection(
+            source=origin,
+            score=reading.score,
+            label=label,
+            verdict=Verdict.NG if label else Verdict.OK,
+            map=drawn,
+            regions=() if drawn is None or limit is None else find_regions(drawn, limit),
+            threshold=self.threshold,
+            pixel_threshold=limit,
+        )
+
+
+def _record(origin: Sample | str, found: Inspection | Exception) -> Inspection:
+    if isinstance(found, Inspection):
+        return found
+    text = str(found)
+    if not isinstance(found, PyimganoError):
+        text = f"{type(found).__name__}: {text}"
+    return Inspection(source=origin, verdict=Verdict.ERROR, error=text)

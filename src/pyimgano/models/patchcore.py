@@ -1,0 +1,168 @@
+"""PatchCore: distance to the nearest patch of a small memory of good patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano.errors import ParameterError
+from pyimgano.estimator import DETECTORS
+from pyimgano.map_detector import FeatureDetector, PatchScores
+from pyimgano.models._coreset import greedy_k_center
+from pyimgano.models.knn_index import NearestNeighborIndex, create_index
+from pyimgano.registry import Metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PatchCore"]
+
+NOBODY = -1
+
+
+class _Learned:
+    bank_: NDArray[np.float32]
+    bank_blocks_: NDArray[np.int64]
+    n_rows_: int
+    n_sampled_: int
+    index_: NearestNeighborIndex
+
+
+@DETECTORS.register(
+    "vision_patchcore",
+    Metadata(
+        summary="Distance to the nearest patch of a memory of good patches; few assumptions.",
+        paper="Roth et al., PatchCore, CVPR 2022, arXiv 2106.08265",
+    ),
+)
+@dataclass(kw_only=True, eq=False)
+class PatchCore(_Learned, FeatureDetector):
+    """Nearest-neighbour distance of each patch to a coreset of the good patches.
+
+    The memory is the union of the greedy k-center coresets of contiguous blocks of images
+    (Roth et al., 2106.08265, section 3.2; a union of coresets covers at least as well as its worst
+    part). So the out-of-sample score of a good image is its distance to the memory without its own
+    block, and the deployed memory is exactly the one that was calibrated.
+
+    Parameters
+    ----------
+    coreset : float
+        Share of the patches that are kept, in (0, 1].
+    neighbourhood : int
+        Patches are averaged over so many cells square (odd; 1 leaves them alone; section 3.1).
+    n_neighbors : int
+        Nearest patches whose distances are averaged.
+    reweight : int
+        Neighbours b of the image score's re-weighting (equation 7); 0 takes the map's maximum.
+    max_rows : int
+        Patches at most, drawn evenly from all images, before the coreset is chosen.
+    index : str
+        A name for `create_index`.
+    """
+
+    coreset: float = 0.1
+    neighbourhood: int = 1
+    n_neighbors: int = 1
+    reweight: int = 0
+    max_rows: int = 200_000
+    index: str = "auto"
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if not 0 < self.coreset <= 1:
+            raise ParameterError(f"coreset is a share in (0, 1], got {self.coreset}")
+        if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
+            raise ParameterError(f"neighbourhood must be odd, got {self.neighbourhood}")
+        if min(self.n_neighbors, self.max_rows) < 1 or self.reweight < 0 or self.reweight == 1:
+            raise ParameterError(
+                "n_neighbors and max_rows must be at least 1; reweight 0, or 2 and more (with one "
+                f"neighbour equation 7 is always 0): {self}"
+            )
+
+    def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
+        n, height, width, _ = features.shape
+        generator = np.random.default_rng(self.seed)
+        cells = min(height * width, max(1, self.max_rows // n))
+        parts, owners = [], []
+        for block in np.unique(blocks):
+            rows = self._rows(features[blocks == block], cells, generator)
+            least = min(len(rows), max(self.n_neighbors, self.reweight))
+            count = max(math.ceil(self.coreset * len(rows)), least)
+            parts.append(rows[greedy_k_center(rows, count, self.seed)])
+            owners.append(np.full(count, block, np.int64))
+        self.n_rows_, self.n_sampled_ = n * height * width, n * cells
+        self.bank_, self.bank_blocks_ = np.concatenate(parts), np.concatenate(owners)
+        self._index()
+
+    def _rows(
+        self, features: NDArray[np.float32], cells: int, generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Return ``cells`` patches of each image, (n * cells, d)."""
+        n, height, width, dimension = features.shape
+        rows = _pooled(features, self.neighbourhood).reshape(n, height * width, dimension)
+        if cells < height * width:
+            chosen = [np.sort(generator.permutation(height * width)[:cells]) for _ in range(n)]
+            rows = np.stack([rows[i, chosen[i]] for i in range(n)])
+        return rows.reshape(n * cells, dimension)
+
+    def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
+        return self._search(features, np.full(len(features), NOBODY, np.int64))
+
+    def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:
+        found = [self._search(features[i : i + 1], blocks[i : i + 1]) for i in range(len(features))]
+        scores = [one.scores for one in found if one.scores is not None]
+        return PatchScores(
+            np.concatenate([one.maps for one in found]), np.concatenate(scores) if scores else None
+        )
+
+    def _search(self, features: NDArray[np.float32], without: NDArray[np.int64]) -> PatchScores:
+        """Score images by the memory without the blocks that they may not see."""
+        n, height, width, dimension = features.shape
+        rows = _pooled(features, self.neighbourhood).reshape(-1, dimension)
+        exclude = np.repeat(without, height * width)
+        distances, nearest = self.index_.kneighbors(rows, self.n_neighbors, exclude)
+        maps = distances.mean(axis=1).astype(np.float32).reshape(n, height, width)
+        if not self.reweight:
+            return PatchScores(maps)
+        worst = maps.reshape(n, -1).argmax(axis=1) + np.arange(n) * height * width
+        return PatchScores(
+            maps,
+            self._reweighted(rows[worst], distances[worst, 0], nearest[worst, 0], without),
+        )
+
+    def _reweighted(
+        self,
+        patches: NDArray[np.float32],
+        distances: NDArray[np.float64],
+        nearest: NDArray[np.int64],
+        without: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Equation 7: a patch whose neighbourhood in memory is sparse counts more."""
+        _, around = self.index_.kneighbors(self.bank_[nearest], self.reweight, without)
+        gaps = np.linalg.norm(patches[:, None].astype(np.float64) - self.bank_[around], axis=2)
+        log_share = distances - np.logaddexp.reduce(gaps, axis=1)
+        return np.asarray(-np.expm1(np.minimum(log_share, 0)) * distances)
+
+    def _index(self) -> None:
+        self.index_ = create_index(self.index).fit(self.bank_, self.bank_blocks_)
+
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        del state["index_"]
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore(state)
+        self._index()
+
+
+def _pooled(features: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Mean over a square of cells, borders reflected; (n, h, w, d) as it came."""
+    if side == 1:
+        return features
+    from scipy.ndimage import uniform_filter
+
+    return np.asarray(uniform_filter(features, size=(1, side, side, 1), mode="reflect"))
