@@ -1,0 +1,208 @@
+"""The application: global options, exit codes, and what is said when something goes wrong."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from pyimgano import __version__
+from pyimgano.errors import PyimganoError
+from pyimgano.threads import set_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["EVERYWHERE", "ExitCode", "Settings", "app", "run", "tell"]
+
+EVERYWHERE = "Every command also takes --quiet, --threads N and --debug."
+
+
+class ExitCode(IntEnum):
+    """How a command ended. ``SOME_ERROR`` goes before ``FOUND_NG``: not everything was judged."""
+
+    DONE = 0
+    SOME_ERROR = 1
+    REFUSED = 2
+    FOUND_NG = 3
+    BUG = 4
+    INTERRUPTED = 130
+
+
+_EPILOG = """\b
+Exit codes:
+    0  done, all images judged
+    1  some images could not be judged (before 3: not everything was judged)
+    2  wrong usage, or an error that the message explains
+    3  predict --fail-on-ng: all images judged, at least one is NG
+    4  a bug in pyimgano
+  130  interrupted by Ctrl-C; what was judged so far is kept
+"""
+
+
+@dataclass(slots=True)
+class Settings:
+    """The global options of one call."""
+
+    debug: bool = False
+    quiet: bool = False
+
+
+class _Verbs(TyperGroup):
+    """The verbs; global options may stand before or after them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _globals_first(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            tell(f"interrupted{f': {interrupt}' if interrupt.args else ''}", style="yellow")
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyimgano {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _read_globals(
+    ctx: typer.Context,
+    *,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads to compute with; default: all cores."),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Find defects in images after learning from good ones only.
+
+    New here? Type: pyimgano demo
+    """
+    if threads is not None:
+        set_budget(threads)
+    ctx.obj.quiet, ctx.obj.debug = quiet, debug
+
+
+def run(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What was typed after the name of the program; `sys.argv` without it.
+
+    Raises
+    ------
+    SystemExit
+        Always, with an `ExitCode`.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names that cannot be encoded
+    with _warnings_told():
+        code = _attempt(sys.argv[1:] if arguments is None else list(arguments))
+    raise SystemExit(code)
+
+
+def _attempt(arguments: list[str]) -> int:
+    settings = Settings()
+    try:
+        app(arguments, prog_name="pyimgano", obj=settings)
+    except Exception as error:  # noqa: BLE001 - the last place that can say it in one line
+        if settings.debug:
+            traceback.print_exc()
+        return _explain(error)
+    return ExitCode.DONE
+
+
+def _explain(error: Exception) -> ExitCode:
+    if isinstance(error, PyimganoError):
+        tell(f"error: {error}", style="red")
+        return ExitCode.REFUSED
+    text = f"error: {type(error).__name__}: {error}; this is a bug: run again with --debug"
+    tell(text, style="red")
+    return ExitCode.BUG
+
+
+def tell(text: str, *, style: str) -> None:
+    """Say something on standard error; a terminal shows it in colour up to the first colon."""
+    head, colon, rest = text.partition(":")
+    typer.echo(typer.style(head + colon, fg=style, bold=True) + rest, err=True)
+
+
+def _globals_first(args: list[str]) -> list[str]:
+    """Move the global options that stand after the verb before it; ``--`` ends them."""
+    end = args.index("--") if "--" in args else len(args)
+    front: list[str] = []
+    rest: list[str] = []
+    pending = iter(args[:end])
+    for argument in pending:
+        if argument in {"--debug", "--quiet", "-q"} or argument.startswith("--threads="):
+            front.append(argument)
+        elif argument == "--threads":
+            front += [argument, *[value for value in [next(pending, None)] if value is not None]]
+        else:
+            rest.append(argument)
+    return [*front, *rest, *args[end:]]
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Say what the library logs or warns of in one line each."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        del category, filename, lineno, file, line
+        tell(f"warning: {message}", style="yellow")
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(f"warning: {record.getMessage()}", style="yellow")
+
+    handler = Teller(logging.WARNING)
+    logger = logging.getLogger("pyimgano")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logger.removeHandler(handler)

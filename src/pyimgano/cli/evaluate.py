@@ -1,0 +1,121 @@
+"""``pyimgano evaluate``: how well a detector does on a data set with known defects."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pyimgano.cli._app import ExitCode
+from pyimgano.cli._parameters import (
+    DetectorName,
+    ExtractorName,
+    FalseReject,
+    Json,
+    Set,
+    describe_extractor,
+    make_detector,
+)
+from pyimgano.cli._show import Show, judging_table, named, new_table
+from pyimgano.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rich.table import Table
+
+    from pyimgano.datasets.base import Dataset
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    ctx: typer.Context,
+    root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the data set, or of one category.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older run."),
+    ],
+    *,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="Its layout. See: pyimgano list datasets.")
+    ] = "mvtec",
+    category: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which category of the data set.")
+    ] = None,
+    detector: DetectorName = "vision_patchcore",
+    extractor: ExtractorName = "auto",
+    false_reject: FalseReject = "5%",
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a detector on a data set.
+
+    Learns from the good training images, judges the test images, and writes results.csv,
+    overlays/ and report.html into the folder --out.
+    """
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    data = _load(dataset, root, category)
+    unfitted = make_detector(detector, extractor, false_reject, settings or ())
+    from pyimgano.runs import evaluate as runs
+
+    doing = f"learning from {len(data.train)} good images"
+    with show.progress(doing, to_judge=len(data.test)) as step:
+        found = runs.evaluate(unfitted, data, out, progress=step)
+    facts = data.info
+    show.fact(
+        "data",
+        f"{facts.name} {facts.category}: {facts.n_train} good images to learn from, "
+        f"{facts.n_test_good} good and {facts.n_test_defect} defective ones to judge",
+    )
+    show.facts("extractor", describe_extractor(found.detector, extractor))
+    show.table(_metrics_table(found.metrics))
+    if "at_threshold" in found.metrics:
+        show.table(judging_table(found.metrics, found.detector.certainty_))
+    show.line()
+    if found.detector.is_calibrated:
+        show.fact("threshold", found.detector.certainty_.describe().removeprefix("threshold: "))
+    show.facts("skipped", [named(*each) for each in found.detector.skipped_])
+    show.facts("errors", [named(one.path, one.error or "") for one in found.inspections.errors])
+    show.fact("report", str(out / "report.html"))
+    show.result(
+        {
+            "run": out,
+            "report": out / "report.html",
+            "data": facts,
+            "metrics": found.metrics,
+            **runs.describe_detector(found.detector),
+        }
+    )
+    raise typer.Exit(ExitCode.SOME_ERROR if found.metrics["errors"] else ExitCode.DONE)
+
+
+def _load(name: str, root: Path, category: str | None) -> Dataset:
+    from pyimgano.datasets.base import list_categories, load_dataset
+
+    if category is None:
+        names = list_categories(name, root)
+        if len(names) > 1:
+            raise DatasetError(f"choose one of the categories with --category: {', '.join(names)}")
+        category = names[0] if names else None
+    data = load_dataset(name, root, category=category)
+    if not data.test:
+        raise DatasetError(
+            f"{root} holds no test images, so there is nothing to measure; "
+            "to learn from its images type: pyimgano fit"
+        )
+    return data
+
+
+def _metrics_table(measured: Mapping[str, Any]) -> Table:
+    from pyimgano.runs.report import _metrics
+
+    table = new_table("figure", "value", "meaning", numbers=("value",))
+    for name, value, meaning, oracle in _metrics(measured):
+        shown = f"{value:.4f}" if isinstance(value, float) else str("-" if value is None else value)
+        table.add_row(f"{name} (oracle)" if oracle else name, shown, meaning)
+    return table

@@ -1,0 +1,185 @@
+"""``pyimgano fit``: good images in, one model file out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import time
+import zipfile
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pyimgano.cli._parameters import (
+    DetectorName,
+    ExtractorName,
+    FalseReject,
+    Json,
+    Set,
+    describe_extractor,
+    make_detector,
+)
+from pyimgano.cli._show import Show, count, named
+from pyimgano.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from pyimgano.detector import Detector
+
+__all__ = ["check_writable", "fit", "good_images"]
+
+_NOT_GOOD = {
+    *("bad", "ng", "nok", "ko", "reject", "rejects", "test", "ground_truth", "mask", "masks"),
+    *("defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal"),
+}
+_GOOD = ("good", "ok", "normal", "train/good", "train/ok", "good/train", "train")
+
+
+def fit(
+    ctx: typer.Context,
+    good_dir: Annotated[
+        Path, typer.Argument(metavar="GOOD_DIR", help="A folder of images of good parts.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="The model file, such as model.pyimg."),
+    ],
+    *,
+    detector: DetectorName = "vision_patchcore",
+    extractor: ExtractorName = "auto",
+    false_reject: FalseReject = "5%",
+    hold_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Other good images, best from another day, to set the threshold with.",
+        ),
+    ] = None,
+    keep_suspects: Annotated[
+        bool,
+        typer.Option("--keep-suspects", help="Let good images that stand out set the threshold."),
+    ] = False,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from good images.
+
+    Sets the threshold so that few good parts are rejected, says how sure that is, and writes one
+    model file.
+    """
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    images = good_images(good_dir)
+    held_out = None if hold_out is None else good_images(hold_out)
+    suspects_too = {"keep_suspects": True} if keep_suspects else {}
+    unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
+    check_writable(out)
+    started = time.perf_counter()
+    with show.progress(f"learning from {count(len(images), 'good image')}"):
+        fitted = unfitted.fit(images, calibration=held_out)
+        fitted.save(out)
+    seconds = time.perf_counter() - started
+    _print_learned(show, fitted, len(images), seconds)
+    show.facts("extractor", describe_extractor(fitted, extractor))
+    _print_threshold(show, fitted)
+    show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
+    show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
+    show.result(_facts(fitted, out, len(images), seconds))
+
+
+def good_images(folder: Path) -> list[Path]:
+    """Return the images of a folder of good parts, in natural order.
+
+    Raises
+    ------
+    InputError
+        If it is no folder, holds no images, or holds folders named like defects or tests.
+    """
+    from pyimgano.datasets._files import found, is_folder, walk_images
+
+    if not is_folder(folder):
+        what = "is a file" if os.path.lexists(folder) else "does not exist"
+        raise InputError(f"{folder} {what}; give a folder of images of good parts")
+    images = walk_images(folder)
+    if not images:
+        raise InputError(
+            f"there are no images in the folder {folder} (found: {found(folder)}); "
+            "give a folder of images of good parts"
+        )
+    for image in images:
+        for above in list(image.relative_to(folder).parents)[-2::-1]:
+            if above.name.casefold() in _NOT_GOOD:
+                raise InputError(_mixed(folder, folder / above))
+    return images
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a model file, and make sure that the file can be written there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot, or if something else than a model would be replaced.
+    """
+    from pyimgano.atomic import output_errors
+
+    with output_errors(path):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; give a file, such as {path / 'model.pyimg'}")
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise OutputError(f"{path} exists and is no model file; give another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def _mixed(folder: Path, other: Path) -> str:
+    beside = [other.parent / name for name in _GOOD]
+    good = next((path for path in beside if path.is_dir()), None)
+    advice = f"give {good}" if good else "give a folder that holds images of good parts alone"
+    return (
+        f"only good images are learned from, but {folder} holds {other.relative_to(folder)}/ too; "
+        f"{advice}"
+    )
+
+
+def _print_learned(show: Show, fitted: Detector, given: int, seconds: float) -> None:
+    learned = given - len(fitted.skipped_)
+    height, width = fitted.intake_.sizes[0]
+    several = " and other sizes" if len(fitted.intake_.sizes) > 1 else ""
+    show.fact(
+        "learned",
+        f"{count(learned, 'good image')} of {width} x {height} px{several} in {seconds:.1f} s",
+    )
+    if fitted.skipped_:
+        show.fact("skipped", f"{count(len(fitted.skipped_), 'image')} of {given}:")
+        show.facts("", [named(*each) for each in fitted.skipped_])
+
+
+def _print_threshold(show: Show, fitted: Detector) -> None:
+    if not fitted.is_calibrated:
+        show.fact("threshold", "none: scores only; give more good images, or --hold-out")
+        return
+    show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    if fitted.suspects_:
+        several = len(fitted.suspects_) > 1
+        show.fact(
+            "suspects",
+            f"{len(fitted.suspects_)} of the good images {'stand' if several else 'stands'} out "
+            "and did not set the threshold; if good all the same, fit again with --keep-suspects:",
+        )
+        show.facts("", fitted.suspects_)
+
+
+def _facts(fitted: Detector, out: Path, given: int, seconds: float) -> dict[str, object]:
+    from pyimgano.runs.evaluate import describe_detector
+
+    certainty = fitted.certainty_ if fitted.is_calibrated else None
+    return {
+        "model": out,
+        "n_good": given - len(fitted.skipped_),
+        "seconds": round(seconds, 3),
+        "false_reject_bound": certainty.bound if certainty else None,
+        "certified": certainty.certified if certainty else False,
+        **describe_detector(fitted),
+    }
