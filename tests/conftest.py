@@ -1,0 +1,48 @@
+"""Fixtures of the whole suite: deterministic properties, and the fakes known by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fakes
+from pyimgano.estimator import DETECTORS
+from pyimgano.features.base import EXTRACTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+settings.register_profile(
+    "deterministic",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="module")
+def named_fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Enter the fakes in the registries, here by hand, in child processes as a plugin would."""
+    folder = tmp_path_factory.mktemp("plugins")
+    fakes.distribution(
+        folder,
+        "pyimgano-fakes",
+        {
+            "pyimgano.extractors": {"tiny": "fakes:TinyExtractor"},
+            "pyimgano.detectors": {"cells": "fakes:CellDetector", "level": "fakes:LevelDetector"},
+        },
+    )
+    path = os.pathsep.join([str(folder), str(Path(__file__).parent)])
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        fakes.entered(EXTRACTORS, "tiny", fakes.TinyExtractor),
+        fakes.entered(DETECTORS, "cells", fakes.CellDetector),
+        fakes.entered(DETECTORS, "level", fakes.LevelDetector),
+    ):
+        patch.setenv("PYTHONPATH", path)
+        yield folder

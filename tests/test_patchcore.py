@@ -1,0 +1,213 @@
+"""PatchCore against brute force in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fakes import TinyExtractor
+from pyimgano.detector_contract import texture
+from pyimgano.errors import ParameterError
+from pyimgano.maps.upsample import upsample
+from pyimgano.models._coreset import greedy_k_center
+from pyimgano.models.knn_index import INDEXES
+from pyimgano.models.patchcore import PatchCore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+N = 22
+CELLS = 144
+GOODS = [texture(i) for i in range(N)]
+FRESH = [texture(500 + i) for i in range(2)]
+BLOCKS = np.arange(N) * 5 // N
+
+
+def patchcore(**parameters: Any) -> PatchCore:
+    return PatchCore(**{"extractor": TinyExtractor(), "size": 96, "pad": 0, **parameters})
+
+
+def grids(fitted: PatchCore, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Standardised features (n, 12, 12, 6), by hand."""
+    raw = np.stack([one.values for one in TinyExtractor().embed(images)])
+    return ((raw - fitted.center_) * fitted.scale_).astype(np.float64)
+
+
+def distances(queries: NDArray[np.float64], bank: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(((queries[:, None] - bank[None]) ** 2).sum(axis=2))
+
+
+@pytest.fixture(scope="module")
+def full() -> PatchCore:
+    return patchcore(coreset=1.0).fit(GOODS)
+
+
+def test_with_all_patches_the_map_is_the_exact_distance(full: PatchCore) -> None:
+    bank = grids(full, GOODS).reshape(-1, 6)
+    for image in FRESH:
+        exact = distances(grids(full, [image]).reshape(-1, 6), bank).min(axis=1).reshape(12, 12)
+        drawn = upsample(exact.astype(np.float32), (96, 96), sigma=4.0)
+        np.testing.assert_allclose(full.get_anomaly_map(image), drawn, rtol=1e-4, atol=1e-5)
+        assert full.decision_function([image])[0] == pytest.approx(drawn.max(), rel=1e-4)
+
+
+def test_a_good_image_is_scored_without_its_block(full: PatchCore) -> None:
+    everything = grids(full, GOODS)
+    for i in (0, 4, 5, 13, N - 1):
+        bank = everything[BLOCKS[i] != BLOCKS].reshape(-1, 6)
+        exact = distances(everything[i].reshape(-1, 6), bank).min(axis=1).reshape(12, 12)
+        drawn = upsample(exact.astype(np.float32), (96, 96), sigma=4.0)
+        assert full.decision_scores_[i] == pytest.approx(drawn.max(), rel=1e-4)
+    assert (full.decision_scores_ > 0).all()
+    in_sample = full.decision_function(GOODS)
+    np.testing.assert_allclose(in_sample, 0, atol=1e-5)
+
+
+def test_copies_of_an_image_do_not_hide_each_other() -> None:
+    fitted = patchcore(coreset=1.0).fit([*GOODS[:21], GOODS[3]])
+    assert fitted.decision_scores_.min() > 0.1
+    assert fitted.decision_scores_[21] == fitted.decision_scores_[3]
+
+
+def test_several_neighbours_are_averaged() -> None:
+    fitted = patchcore(coreset=1.0, n_neighbors=3).fit(GOODS)
+    bank = grids(fitted, GOODS).reshape(-1, 6)
+    nearest = np.sort(distances(grids(fitted, FRESH[:1]).reshape(-1, 6), bank), axis=1)[:, :3]
+    drawn = upsample(nearest.mean(axis=1).reshape(12, 12).astype(np.float32), (96, 96), sigma=4.0)
+    np.testing.assert_allclose(fitted.get_anomaly_map(FRESH[0]), drawn, rtol=1e-4, atol=1e-5)
+
+
+def pooled(grid: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Mean over a square of cells; beyond the border the grid is mirrored, edge cells repeated."""
+    reach = side // 2
+    wide = np.pad(grid, ((reach, reach), (reach, reach), (0, 0)), "symmetric")
+    out = np.empty_like(grid)
+    for y in range(grid.shape[0]):
+        for x in range(grid.shape[1]):
+            out[y, x] = wide[y : y + side, x : x + side].mean(axis=(0, 1))
+    return out
+
+
+@pytest.mark.parametrize("side", [3, 5])
+def test_patches_are_averaged_over_their_neighbourhood(side: int) -> None:
+    fitted = patchcore(coreset=1.0, neighbourhood=side).fit(GOODS[:6])
+    bank = np.stack([pooled(grid, side) for grid in grids(fitted, GOODS[:6])]).reshape(-1, 6)
+    np.testing.assert_allclose(np.sort(fitted.bank_, axis=0), np.sort(bank, axis=0), atol=1e-5)
+    query = pooled(grids(fitted, FRESH[:1])[0], side).reshape(-1, 6)
+    exact = distances(query, bank).min(axis=1).reshape(12, 12).astype(np.float32)
+    expected = upsample(exact, (96, 96), sigma=4.0)
+    np.testing.assert_allclose(fitted.get_anomaly_map(FRESH[0]), expected, rtol=1e-3, atol=1e-4)
+
+
+def reweighted(query: NDArray[np.float64], bank: NDArray[np.float64], neighbours: int) -> float:
+    """Equations 6 and 7 of PatchCore, literally."""
+    table = distances(query, bank)
+    nearest = table.argmin(axis=1)
+    worst = int(table.min(axis=1).argmax())
+    star = table[worst].min()
+    around = np.argsort(distances(bank[nearest[worst]][None], bank)[0], kind="stable")[:neighbours]
+    gaps = distances(query[worst][None], bank[around])[0]
+    return float((1 - np.exp(star) / np.exp(gaps).sum()) * star)
+
+
+@pytest.mark.parametrize("neighbours", [2, 9])
+def test_the_image_score_is_reweighted_as_in_the_paper(neighbours: int) -> None:
+    fitted = patchcore(coreset=0.3, reweight=neighbours).fit(GOODS)
+    bank = fitted.bank_.astype(np.float64)
+    for image in FRESH:
+        expected = reweighted(grids(fitted, [image]).reshape(-1, 6), bank, neighbours)
+        assert fitted.decision_function([image])[0] == pytest.approx(expected, rel=1e-4)
+    everything = grids(fitted, GOODS)
+    for i in (0, 12, N - 1):
+        others = bank[fitted.bank_blocks_ != BLOCKS[i]]
+        expected = reweighted(everything[i].reshape(-1, 6), others, neighbours)
+        assert fitted.decision_scores_[i] == pytest.approx(expected, rel=1e-4)
+
+
+def test_reweighting_stays_finite_for_large_distances() -> None:
+    """Literally, e to the distance overflows from 710 on."""
+    fitted = patchcore(coreset=0.3, reweight=3).fit(GOODS)
+    fitted.scale_ = fitted.scale_ * np.float32(1e4)
+    scores = fitted.decision_function(FRESH)
+    assert np.isfinite(scores).all()
+    assert (scores > 0).all()
+
+
+def test_reweighting_has_its_neighbours_in_every_block() -> None:
+    fitted = patchcore(coreset=1e-6, reweight=9).fit(GOODS[:2])
+    assert np.bincount(fitted.bank_blocks_).tolist() == [9, 9]
+    assert np.isfinite(fitted.decision_scores_).all()
+
+
+def test_the_memory_is_the_union_of_the_coresets_of_the_blocks() -> None:
+    fitted = patchcore(coreset=0.1).fit(GOODS)
+    everything = grids(fitted, GOODS).astype(np.float32)
+    expected, owners = [], []
+    for block in range(5):
+        rows = everything[block == BLOCKS].reshape(-1, 6)
+        count = int(np.ceil(0.1 * len(rows)))
+        expected.append(rows[greedy_k_center(rows, count, 0)])
+        owners += [block] * count
+    np.testing.assert_array_equal(fitted.bank_, np.concatenate(expected))
+    np.testing.assert_array_equal(fitted.bank_blocks_, owners)
+
+
+def test_without_blocks_the_memory_is_one_coreset() -> None:
+    fitted = patchcore(coreset=0.1).fit(GOODS, calibration=FRESH)
+    rows = grids(fitted, GOODS).astype(np.float32).reshape(-1, 6)
+    expected = rows[greedy_k_center(rows, int(np.ceil(0.1 * len(rows))), 0)]
+    np.testing.assert_array_equal(fitted.bank_, expected)
+
+
+def test_at_most_max_rows_are_drawn_evenly_and_recorded() -> None:
+    fitted = patchcore(coreset=1.0, max_rows=N * 10 + 5).fit(GOODS)
+    assert (fitted.n_rows_, fitted.n_sampled_) == (N * CELLS, N * 10)
+    assert len(fitted.bank_) == N * 10
+    everything = grids(fitted, GOODS).astype(np.float32).reshape(N, CELLS, 6)
+    for block in range(5):
+        rows = fitted.bank_[fitted.bank_blocks_ == block]
+        images = [
+            sum((row == patch).all() for row in rows for patch in everything[i])
+            for i in np.flatnonzero(block == BLOCKS)
+        ]
+        assert set(images) == {10}
+    again = patchcore(coreset=1.0, max_rows=N * 10 + 5).fit(GOODS)
+    np.testing.assert_array_equal(again.bank_, fitted.bank_)
+    other = patchcore(coreset=1.0, max_rows=N * 10 + 5, seed=1).fit(GOODS)
+    assert not np.array_equal(other.bank_, fitted.bank_)
+    unsampled = patchcore(coreset=0.01).fit(GOODS)
+    assert unsampled.n_rows_ == unsampled.n_sampled_ == N * CELLS
+
+
+@pytest.mark.parametrize("name", sorted(INDEXES))
+def test_every_index_gives_the_same_scores(name: str) -> None:
+    if INDEXES.entry(name).metadata.missing:
+        pytest.skip(f"needs {', '.join(INDEXES.entry(name).metadata.missing)}")
+    expected = patchcore().fit(GOODS[:8])
+    fitted = patchcore(index=name).fit(GOODS[:8])
+    np.testing.assert_allclose(fitted.decision_scores_, expected.decision_scores_, rtol=1e-6)
+    found = fitted.decision_function(FRESH)
+    np.testing.assert_allclose(found, expected.decision_function(FRESH), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"coreset": 0.0}, "coreset is a share"),
+        ({"coreset": 1.5}, "coreset is a share"),
+        ({"neighbourhood": 2}, "must be odd"),
+        ({"neighbourhood": -1}, "must be odd"),
+        ({"n_neighbors": 0}, "at least 1"),
+        ({"max_rows": 0}, "at least 1"),
+        ({"reweight": -1}, "2 and more"),
+        ({"reweight": 1}, "always 0"),
+        ({"sigma": -1.0}, "sigma"),
+    ],
+)
+def test_parameters_are_checked_by_fit(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        patchcore(**changed).fit(GOODS)
