@@ -11,8 +11,8 @@ import miniatures
 from pyimgano import testing
 from pyimgano.datasets.base import load_dataset
 from pyimgano.estimator import DETECTORS
+from pyimgano.feature_detector import FeatureDetector
 from pyimgano.features.base import EXTRACTORS
-from pyimgano.map_detector import FeatureDetector
 from pyimgano.models import create_detector
 from pyimgano.models.knn_index import INDEXES, create_index
 from pyimgano.records import Sample

@@ -22,9 +22,9 @@ from pyimgano.errors import (
     UnjudgedError,
     UnknownNameError,
 )
+from pyimgano.feature_detector import FeatureDetector, PatchScores, _allocate, _input_size
 from pyimgano.features.base import EXTRACTORS, PatchFeatures
 from pyimgano.judging import Reading
-from pyimgano.map_detector import FeatureDetector, PatchScores, _allocate, _input_size
 from pyimgano.maps.aggregate import Mean
 from pyimgano.maps.postprocess import (
     GaussianSmoothing,

@@ -1,39 +1,24 @@
-"""Detectors that draw: `MapDetector`, and `FeatureDetector` on patch features."""
+"""Detectors that also draw a map."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import tempfile
-from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final, overload
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 
 from pyimgano.detector import Detector
-from pyimgano.errors import ArchiveError, CalibrationError, InputError, ParameterError
-from pyimgano.features.base import EXTRACTORS, FeatureExtractor, PatchFeatures, resolve_extractor
-from pyimgano.judging import Reading
-from pyimgano.maps.aggregate import Maximum
+from pyimgano.errors import CalibrationError, InputError
 from pyimgano.maps.postprocess import Pipeline
-from pyimgano.maps.upsample import upsample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from pyimgano.views.intake import Images
+    from pyimgano.judging import Reading
 
-    Aggregation = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-
-__all__ = ["FeatureDetector", "MapDetector", "PatchScores"]
-
-GRID = 32
-_BATCH = 8
-_SPILL_BYTES = 4 << 30
+__all__ = ["MapDetector"]
 
 
 class _LearnedMaps:
@@ -94,229 +79,6 @@ class MapDetector(_LearnedMaps, Detector):
         return drawn if fitted is None else cast(Pipeline, fitted)(drawn)
 
 
-class PatchScores(NamedTuple):
-    """Patch maps, float32 (n, h, w), and image scores, float64 (n,), if the method has its own."""
-
-    maps: NDArray[np.float32]
-    scores: NDArray[np.float64] | None = None
-
-
-class _LearnedFeatures:
-    extractor_: FeatureExtractor
-    input_size_: tuple[int, int]
-    extent_: tuple[float, float, float, float]
-    center_: NDArray[np.float32]
-    scale_: NDArray[np.float32]
-
-
-@dataclass(kw_only=True, eq=False)
-class FeatureDetector(_LearnedFeatures, MapDetector):
-    """A detector on patch features: extracted once, standardised, on one grid for all images.
-
-    An image is resized to ``input_size_`` (the good images' most frequent aspect, an area of about
-    ``size`` squared, sides multiples of 32), reflected by ``pad`` pixels on each side, embedded,
-    and the grid cropped back, so that borders see no artificial edge. Each channel is centred and
-    scaled by its deviation over the good images.
-
-    Parameters
-    ----------
-    extractor : str or FeatureExtractor
-        A registered name, ``"auto"`` for the best one installed, or an object of your own.
-    size : int
-        Square root of the area of the model's input, in pixels.
-    pad : int
-        Reflected border in input pixels.
-    sigma : float
-        Gaussian smoothing of the map, in input pixels.
-    aggregation : callable
-        How the smoothed map becomes the score.
-    """
-
-    extractor: str | FeatureExtractor = "auto"
-    size: int = 256
-    pad: int = 32
-    sigma: float = 4.0
-    aggregation: Aggregation = field(default_factory=Maximum)
-
-    # What a subclass writes ----------------------------------------------------------------
-
-    @abstractmethod
-    def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
-        """Learn from features (n, h, w, d) whose images belong to ``blocks`` (n,)."""
-
-    @abstractmethod
-    def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
-        """Score features (n, h, w, d), each image by itself."""
-
-    def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:
-        """Score each training image by a model that did not learn from its block.
-
-        This default fits once a block; override it where a method can leave a block out cheaply.
-        """
-        maps = np.empty(features.shape[:3], np.float32)
-        scores: NDArray[np.float64] | None = None
-        for block in np.unique(blocks):
-            held = blocks == block
-            part = self.clone()
-            part._fit_features(features[~held], blocks[~held])
-            found = part._score_features(features[held])
-            maps[held] = found.maps
-            if found.scores is not None:
-                scores = np.empty(len(features)) if scores is None else scores
-                scores[held] = found.scores
-        return PatchScores(maps, scores)
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.size < GRID or self.pad < 0 or self.sigma < 0:
-            raise ParameterError(
-                f"size must be at least {GRID}, pad and sigma not negative: size={self.size}, "
-                f"pad={self.pad}, sigma={self.sigma}"
-            )
-
-    # How it is done ------------------------------------------------------------------------
-
-    @final
-    def _fit(self, images: Images) -> None:
-        features, _ = self._features_of(images)
-        self._fit_features(features, np.zeros(len(features), np.int64))
-
-    @final
-    def _learn(self, images: Images, blocks: NDArray[np.int64]) -> Sequence[Reading]:
-        features, sizes = self._features_of(images)
-        self._fit_features(features, blocks)
-        return _Readings(self, self._held_out(features, blocks), sizes)
-
-    @final
-    def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
-        features = self._standardise(self._embed(images))
-        sizes = [(image.shape[0], image.shape[1]) for image in images]
-        return list(_Readings(self, self._score_features(features), sizes))
-
-    def _features_of(self, images: Images) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
-        """Extract the features of all good images, and learn geometry and scale."""
-        self.extractor_ = resolve_extractor(self.extractor)
-        self.input_size_ = _input_size(self.intake_.sizes[0], self.size)
-        sizes: list[tuple[int, int]] = []
-        features: NDArray[np.float32] | None = None
-        for batch in _batches(images):
-            found = self._embed(batch)
-            if features is None:
-                features = _allocate((len(images), *found.shape[1:]))
-            features[len(sizes) : len(sizes) + len(batch)] = found
-            sizes.extend((image.shape[0], image.shape[1]) for image in batch)
-        if features is None:
-            raise InputError("there are no images to learn from")
-        self._learn_scale(features)
-        for image_features in features:
-            image_features[:] = self._standardise(image_features)
-        return features, sizes
-
-    def _learn_scale(self, features: NDArray[np.float32]) -> None:
-        """Learn what `_standardise` takes off: here each channel's mean and deviation."""
-        flat = (image.reshape(-1, image.shape[-1]).astype(np.float64) for image in features)
-        moments = [(rows.mean(axis=0), (rows**2).mean(axis=0)) for rows in flat]
-        mean = np.mean([first for first, _ in moments], axis=0)
-        variance = np.mean([second for _, second in moments], axis=0) - mean**2
-        deviation = np.sqrt(np.maximum(variance, 0))
-        dead = deviation <= 1e-6 * max(float(deviation.max()), 1e-12)
-        self.center_ = mean.astype(np.float32)
-        self.scale_ = np.where(dead, 0, 1 / np.where(dead, 1, deviation)).astype(np.float32)
-
-    def _standardise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (features - self.center_) * self.scale_
-
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return features (n, h, w, d) of images, on the grid of the unpadded input."""
-        grids = self.extractor_.embed([self._prepare(image) for image in images])
-        return np.stack([self._crop(grid) for grid in grids])
-
-    def _prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        import cv2
-
-        height, width = self.input_size_
-        if image.shape[:2] != self.input_size_:
-            shrinks = image.shape[0] * image.shape[1] > height * width
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-            image = cast(
-                "NDArray[np.uint8]", cv2.resize(image, (width, height), interpolation=method)
-            )
-        border = min(self.pad, height - 1, width - 1)
-        sides = (border, border, border, border)
-        return cast("NDArray[np.uint8]", cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101))
-
-    def _crop(self, grid: PatchFeatures) -> NDArray[np.float32]:
-        """Keep the cells whose centre lies in the unpadded input; remember what they cover."""
-        height, width = self.input_size_
-        border = min(self.pad, height - 1, width - 1)
-        top, left, bottom, right = grid.extent
-        rows, y0, y1 = _inside(top - border, bottom - border, grid.values.shape[0], height)
-        columns, x0, x1 = _inside(left - border, right - border, grid.values.shape[1], width)
-        self.extent_ = (y0 / height, x0 / width, y1 / height, x1 / width)
-        return grid.values[rows, columns]
-
-    def _state(self) -> dict[str, Any]:
-        stored: dict[str, Any] = {"fingerprint": self.extractor_.fingerprint}
-        name = EXTRACTORS.name_of(type(self.extractor_))
-        if name is not None and isinstance(self.extractor, str):
-            made: Any = self.extractor_
-            fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
-            stored["name"] = name
-            stored["parameters"] = {f.name: getattr(self.extractor_, f.name) for f in fields}
-        return {**super()._state(), "extractor_": stored}
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        stored = state.pop("extractor_")
-        if "name" in stored:
-            self.extractor_ = EXTRACTORS[stored["name"]](**stored["parameters"])
-        else:
-            self.extractor_ = resolve_extractor(self.extractor)
-        if self.extractor_.fingerprint != stored["fingerprint"]:
-            raise ArchiveError(
-                f"the extractor here is {self.extractor_.fingerprint!r}, the model was fitted with "
-                f"{stored['fingerprint']!r}: install what it was fitted with, or fit it again"
-            )
-        super()._restore(state)
-
-
-class _Readings(Sequence[Reading]):
-    """Patch scores as readings; the maps are drawn when they are asked for."""
-
-    def __init__(
-        self, detector: FeatureDetector, patches: PatchScores, sizes: Sequence[tuple[int, int]]
-    ) -> None:
-        self._detector, self._patches, self._sizes = detector, patches, sizes
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        detector, patches = self._detector, self._patches
-        drawn = self._draw(index, self._sizes[index])
-        if patches.scores is not None:
-            return Reading(float(patches.scores[index]), drawn)
-        whole = self._draw(index, detector.input_size_)
-        return Reading(float(detector.aggregation(whole)), drawn)
-
-    def _draw(self, index: int, size: tuple[int, int]) -> NDArray[np.float32]:
-        detector = self._detector
-        top, left, bottom, right = detector.extent_
-        height, width = size
-        model_height, model_width = detector.input_size_
-        return upsample(
-            self._patches.maps[index],
-            size,
-            extent=(top * height, left * width, bottom * height, right * width),
-            sigma=(detector.sigma * height / model_height, detector.sigma * width / model_width),
-        )
-
-
 class _Maps:
     """Maps of some readings; iterated anew they are drawn anew, so that none is held."""
 
@@ -329,38 +91,3 @@ class _Maps:
             if drawn is None:
                 raise CalibrationError("a MapDetector gave a reading without a map")
             yield drawn
-
-
-def _input_size(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """Keep the aspect, bring the area to about target squared, round sides up to a multiple."""
-    factor = target / math.sqrt(size[0] * size[1])
-    height, width = (GRID * max(1, math.ceil(side * factor / GRID - 0.25)) for side in size)
-    return height, width
-
-
-def _inside(start: float, stop: float, cells: int, length: int) -> tuple[slice, float, float]:
-    """Return the cells whose centre lies in [0, length), and the interval they cover."""
-    step = (stop - start) / cells
-    centres = start + step * (np.arange(cells) + 0.5)
-    kept = np.flatnonzero((centres >= 0) & (centres < length))
-    first, last = int(kept[0]), int(kept[-1]) + 1
-    return slice(first, last), start + step * first, start + step * last
-
-
-def _batches(images: Iterable[NDArray[np.uint8]]) -> Iterable[list[NDArray[np.uint8]]]:
-    batch: list[NDArray[np.uint8]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array in memory, or, if it is large, in an unnamed temporary file."""
-    if math.prod(shape) * 4 <= _SPILL_BYTES:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)

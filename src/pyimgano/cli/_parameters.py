@@ -128,8 +128,8 @@ def parse_share(text: str) -> float:
 
 def describe_extractor(detector: Detector, asked: str) -> list[str]:
     """Return the extractor that a fitted detector uses, and how it was chosen, line by line."""
+    from pyimgano.feature_detector import FeatureDetector
     from pyimgano.features.base import _BEST_FIRST, EXTRACTORS
-    from pyimgano.map_detector import FeatureDetector
 
     if not isinstance(detector, FeatureDetector):
         return ["none: this detector needs no features"]

@@ -29,7 +29,9 @@ def check_image(image: NDArray[np.uint8], *, smallest: int) -> None:
         )
 
 
-def tiled(values: NDArray[np.float32], cell: int) -> PatchFeatures:
+def tiled(
+    values: NDArray[np.float32], cell: int, layers: tuple[tuple[int, int], ...] = ()
+) -> PatchFeatures:
     """Return the features of square cells that start at the top left corner of the image."""
     height, width = values.shape[:2]
-    return PatchFeatures(values, (0.0, 0.0, float(cell * height), float(cell * width)))
+    return PatchFeatures(values, (0.0, 0.0, float(cell * height), float(cell * width)), layers)

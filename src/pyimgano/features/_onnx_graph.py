@@ -24,6 +24,9 @@ GRAPH_VERSION = 1
 """Changes whenever the arithmetic of the graph does: it is a part of the fingerprint."""
 
 _STEM_STRIDE = 2
+CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
+"""Channels of the output of each block."""
+
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 BLOCKS = len(_STRIDES)
 """Number of blocks that can be tapped."""

@@ -29,10 +29,14 @@ class PatchFeatures:
     extent : (float, float, float, float)
         Top, left, bottom, right of the rectangle that the grid tiles evenly, in pixels of the
         image that was embedded. ``(0, 0, H, W)`` unless the extractor crops.
+    layers : tuple of (int, int)
+        Channels of each layer that was concatenated, and the side of its own cells in cells of
+        this grid, finest first; empty if all channels belong to this grid.
     """
 
     values: NDArray[np.float32]
     extent: tuple[float, float, float, float]
+    layers: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.values.dtype != np.float32:
@@ -43,6 +47,8 @@ class PatchFeatures:
         top, left, bottom, right = self.extent
         if not (top < bottom and left < right):
             raise InputError(f"extent must be (top, left, bottom, right), got {self.extent}")
+        if self.layers and sum(count for count, _ in self.layers) != self.values.shape[2]:
+            raise InputError(f"layers {self.layers} do not sum to {self.values.shape[2]} channels")
 
 
 @runtime_checkable

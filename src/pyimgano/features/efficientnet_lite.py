@@ -12,7 +12,7 @@ import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.features._grid import check_image, tiled
-from pyimgano.features._onnx_graph import BLOCKS, GRAPH_VERSION, stride_of, trunk
+from pyimgano.features._onnx_graph import BLOCKS, CHANNELS, GRAPH_VERSION, stride_of, trunk
 from pyimgano.features._weights import read_state_dict
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.optional import require
@@ -122,7 +122,9 @@ class EfficientNetLite0:
         cell, coarse = stride_of(self.taps[0]), stride_of(self.taps[-1])
         padded = np.pad(image, ((0, -height % coarse), (0, -width % coarse), (0, 0)), "reflect")
         (values,) = session.run(["features"], {"image": padded[None]})
-        return tiled(np.ascontiguousarray(values[0, : height // cell, : width // cell]), cell)
+        inner = np.ascontiguousarray(values[0, : height // cell, : width // cell])
+        layers = tuple((CHANNELS[tap], stride_of(tap) // cell) for tap in self.taps)
+        return tiled(inner, cell, layers)
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.estimator import DETECTORS
-from pyimgano.map_detector import FeatureDetector, PatchScores
+from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:

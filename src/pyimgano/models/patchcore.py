@@ -10,7 +10,7 @@ import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
-from pyimgano.map_detector import FeatureDetector, PatchScores
+from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.models._coreset import greedy_k_center
 from pyimgano.models.knn_index import NearestNeighborIndex, create_index
 from pyimgano.registry import Metadata
@@ -52,7 +52,8 @@ class PatchCore(_Learned, FeatureDetector):
     coreset : float
         Share of the patches that are kept, in (0, 1].
     neighbourhood : int
-        Patches are averaged over so many cells square (odd; 1 leaves them alone; section 3.1).
+        Each layer is averaged over so many of its own cells square (odd; 1 leaves them alone;
+        section 3.1).
     n_neighbors : int
         Nearest patches whose distances are averaged.
     reweight : int
@@ -64,7 +65,7 @@ class PatchCore(_Learned, FeatureDetector):
     """
 
     coreset: float = 0.1
-    neighbourhood: int = 1
+    neighbourhood: int = 3
     n_neighbors: int = 1
     reweight: int = 0
     max_rows: int = 200_000
@@ -102,7 +103,9 @@ class PatchCore(_Learned, FeatureDetector):
     ) -> NDArray[np.float32]:
         """Return ``cells`` patches of each image, (n * cells, d)."""
         n, height, width, dimension = features.shape
-        rows = _pooled(features, self.neighbourhood).reshape(n, height * width, dimension)
+        rows = _pooled(features, self.neighbourhood, self.layers_).reshape(
+            n, height * width, dimension
+        )
         if cells < height * width:
             chosen = [np.sort(generator.permutation(height * width)[:cells]) for _ in range(n)]
             rows = np.stack([rows[i, chosen[i]] for i in range(n)])
@@ -121,7 +124,7 @@ class PatchCore(_Learned, FeatureDetector):
     def _search(self, features: NDArray[np.float32], without: NDArray[np.int64]) -> PatchScores:
         """Score images by the memory without the blocks that they may not see."""
         n, height, width, dimension = features.shape
-        rows = _pooled(features, self.neighbourhood).reshape(-1, dimension)
+        rows = _pooled(features, self.neighbourhood, self.layers_).reshape(-1, dimension)
         exclude = np.repeat(without, height * width)
         distances, nearest = self.index_.kneighbors(rows, self.n_neighbors, exclude)
         maps = distances.mean(axis=1).astype(np.float32).reshape(n, height, width)
@@ -159,10 +162,24 @@ class PatchCore(_Learned, FeatureDetector):
         self._index()
 
 
-def _pooled(features: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Mean over a square of cells, borders reflected; (n, h, w, d) as it came."""
+def _pooled(
+    features: NDArray[np.float32], side: int, layers: tuple[tuple[int, int], ...]
+) -> NDArray[np.float32]:
+    """Mean over a square of each layer's own cells (n, h, w, d).
+
+    Beyond the border stand zeros, as in the official code: a patch at the border differs from the
+    same patch inside, which tells a missing part from the background around the part.
+    """
     if side == 1:
         return features
     from scipy.ndimage import uniform_filter
 
-    return np.asarray(uniform_filter(features, size=(1, side, side, 1), mode="reflect"))
+    pooled = np.empty_like(features)
+    first = 0
+    for count, step in layers or ((features.shape[3], 1),):
+        channels = slice(first, first + count)
+        reach = (side - 1) * step + 1
+        window = (1, reach, reach, 1)
+        pooled[..., channels] = uniform_filter(features[..., channels], window, mode="constant")
+        first += count
+    return pooled

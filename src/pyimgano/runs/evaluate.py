@@ -12,8 +12,8 @@ import numpy as np
 
 from pyimgano.calibration import CONFIDENCE, false_reject_bound
 from pyimgano.estimator import DETECTORS
+from pyimgano.feature_detector import FeatureDetector
 from pyimgano.inspection import Inspection, Inspections
-from pyimgano.map_detector import FeatureDetector
 from pyimgano.metrics import evaluate_maps, evaluate_scores
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.artifacts import RunWriter
