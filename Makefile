@@ -27,7 +27,10 @@ test-torch: $(TORCH)/installed
 	$(TORCH)/bin/python -m pytest -m torch tests/torch
 
 bench: $(TEST)/installed
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/run.py
+	for name in metrics knn coreset; do \
+	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
+	done
+	$(TEST)/bin/python benchmarks/speed/pipeline.py --write
 
 $(DEMO)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)

@@ -307,7 +307,7 @@ def test_many_images_are_embedded_in_batches() -> None:
 
 def test_large_features_spill_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = MeanPatch().fit(TEXTURES)
-    monkeypatch.setattr("pyimgano.map_detector._SPILL_BYTES", 100)
+    monkeypatch.setattr("pyimgano.feature_detector._SPILL_BYTES", 100)
     assert isinstance(_allocate((5, 6)), np.memmap)
     assert not isinstance(_allocate((5, 5)), np.memmap)
     spilt = MeanPatch().fit(TEXTURES)

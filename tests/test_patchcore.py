@@ -13,7 +13,7 @@ from pyimgano.errors import ParameterError
 from pyimgano.maps.upsample import upsample
 from pyimgano.models._coreset import greedy_k_center
 from pyimgano.models.knn_index import INDEXES
-from pyimgano.models.patchcore import PatchCore
+from pyimgano.models.patchcore import PatchCore, _pooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,8 @@ BLOCKS = np.arange(N) * 5 // N
 
 
 def patchcore(**parameters: Any) -> PatchCore:
-    return PatchCore(**{"extractor": TinyExtractor(), "size": 96, "pad": 0, **parameters})
+    small = {"extractor": TinyExtractor(), "size": 96, "pad": 0, "neighbourhood": 1}
+    return PatchCore(**{**small, **parameters})
 
 
 def grids(fitted: PatchCore, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -82,9 +83,9 @@ def test_several_neighbours_are_averaged() -> None:
 
 
 def pooled(grid: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Mean over a square of cells; beyond the border the grid is mirrored, edge cells repeated."""
+    """Mean over a square of cells; beyond the border stand zeros."""
     reach = side // 2
-    wide = np.pad(grid, ((reach, reach), (reach, reach), (0, 0)), "symmetric")
+    wide = np.pad(grid, ((reach, reach), (reach, reach), (0, 0)))
     out = np.empty_like(grid)
     for y in range(grid.shape[0]):
         for x in range(grid.shape[1]):
@@ -101,6 +102,13 @@ def test_patches_are_averaged_over_their_neighbourhood(side: int) -> None:
     exact = distances(query, bank).min(axis=1).reshape(12, 12).astype(np.float32)
     expected = upsample(exact, (96, 96), sigma=4.0)
     np.testing.assert_allclose(fitted.get_anomaly_map(FRESH[0]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_each_layer_is_averaged_over_its_own_cells() -> None:
+    grid = np.random.default_rng(0).normal(size=(9, 11, 5)).astype(np.float32)
+    found = _pooled(grid[None], 3, ((2, 1), (3, 2)))[0]
+    np.testing.assert_allclose(found[..., :2], pooled(grid[..., :2], 3), atol=1e-6)
+    np.testing.assert_allclose(found[..., 2:], pooled(grid[..., 2:], 5), atol=1e-6)
 
 
 def reweighted(query: NDArray[np.float64], bank: NDArray[np.float64], neighbours: int) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from pyimgano import __version__
 from pyimgano.archive import decode, encode, read_archive, write_archive
 from pyimgano.errors import ArchiveError, NotFittedError, ParameterError
+from pyimgano.features.base import EXTRACTORS, FeatureExtractor
 from pyimgano.records import Certainty
 from pyimgano.registry import VALUES, Metadata, Registry
 
@@ -180,8 +181,14 @@ def versions() -> dict[str, str]:
 
 
 def _stored(value: Any) -> Any:
-    fingerprint = getattr(value, "fingerprint", None)
-    return {"injected": fingerprint} if isinstance(fingerprint, str) else encode(value)
+    if not isinstance(value, FeatureExtractor):
+        return encode(value)
+    name = EXTRACTORS.name_of(type(value))
+    given: Any = value
+    if name is None or not dataclasses.is_dataclass(given):
+        return {"injected": value.fingerprint}
+    fields = {f.name: encode(getattr(given, f.name)) for f in dataclasses.fields(given)}
+    return {"extractor": name, "parameters": fields}
 
 
 def _require_kind(path: str | Path, loaded: object, expected: type) -> None:
@@ -204,6 +211,9 @@ def _is_injected(stored: Any) -> bool:
 
 
 def _restored(name: str, stored: Any, injected: dict[str, Any]) -> Any:
+    if isinstance(stored, dict) and stored.keys() == {"extractor", "parameters"}:
+        made = {key: decode(item) for key, item in stored["parameters"].items()}
+        return EXTRACTORS[stored["extractor"]](**made)
     if not _is_injected(stored):
         return decode(stored)
     if name not in injected:

@@ -143,6 +143,8 @@ def _evaluate(
     started = time.perf_counter()
     detector.fit(dataset.train)
     fitted = time.perf_counter()
+    if run is not None:
+        run.note(**describe_detector(detector), data=dataset.info)
     judged: list[Inspection] = []
     drawn: list[NDArray[np.float32] | None] = []
     for one in detector.inspect(dataset.test):
@@ -157,8 +159,6 @@ def _evaluate(
     measured = scorecard(dataset, inspections, drawn)
     if run is not None:
         run.note(
-            **describe_detector(detector),
-            data=dataset.info,
             metrics=measured,
             timing={
                 "fit_seconds": round(fitted - started, 3),

@@ -113,7 +113,7 @@ def surroundings() -> dict[str, dict[str, object]]:
     loaded = {
         name: str(vars(sys.modules[name]).get("__version__", "unknown"))
         for name in _PACKAGES
-        if name in sys.modules
+        if sys.modules.get(name) is not None
     }
     return {
         "versions": {"python": platform.python_version(), **loaded},
