@@ -258,3 +258,11 @@ def test_a_detector_without_a_threshold_is_evaluated_by_its_scores(parts, tmp_pa
 def test_auto_says_what_was_chosen(goods, tmp_path):
     ended = call("fit", goods, "-o", tmp_path / "m.pyimg")
     assert "(the best one installed; see: pyimgano list extractors)" in " ".join(ended.out.split())
+
+
+def test_a_folder_that_holds_good_ones_among_others_is_refused(goods, tmp_path):
+    shutil.copytree(goods, tmp_path / "new")
+    ended = call("fit", tmp_path, "-o", tmp_path / "model.pyimg", *SMALL)
+    assert ended.code == 2
+    assert f"give {tmp_path / 'good'}" in ended.err
+    assert not (tmp_path / "model.pyimg").exists()

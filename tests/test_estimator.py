@@ -341,3 +341,12 @@ def test_a_threshold_of_the_user_survives(tmp_path: Path) -> None:
     assert (loaded.threshold, loaded.threshold_) == (Fixed(7.5), 7.5)
     assert DETECTORS.name_of(type(loaded)) == "level"
     assert TinyExtractor().fingerprint == "tiny 1.0"
+
+
+def test_an_extractor_object_of_a_registered_class_is_named_in_the_file(tmp_path):
+    from pyimgano.features.handcrafted import Handcrafted
+
+    images = [texture(i) for i in range(4)]
+    PatchCore(extractor=Handcrafted(), size=64, pad=0).fit(images).save(tmp_path / "m.pyimg")
+    loaded = pyimgano.load(tmp_path / "m.pyimg")
+    assert isinstance(loaded.parameters()["extractor"], Handcrafted)

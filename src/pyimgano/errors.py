@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyimgano.inspection import Inspections
+    from collections.abc import Sequence
 
 __all__ = [
     "ArchiveError",
@@ -107,7 +107,7 @@ class UnjudgedError(PyimganoError, ValueError):
         ``ERROR`` and a reason, all others are complete.
     """
 
-    def __init__(self, message: str, inspections: Inspections) -> None:
+    def __init__(self, message: str, inspections: Sequence[Any]) -> None:
         super().__init__(message)
         self.inspections = inspections
 

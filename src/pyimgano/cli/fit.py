@@ -110,6 +110,14 @@ def good_images(folder: Path) -> list[Path]:
         for above in list(image.relative_to(folder).parents)[-2::-1]:
             if above.name.casefold() in _NOT_GOOD:
                 raise InputError(_mixed(folder, folder / above))
+    for name in ("good", "ok", "normal"):
+        inside = [image.relative_to(folder).parts[0].casefold() == name for image in images]
+        if any(inside) and not all(inside):
+            other = images[inside.index(False)]
+            raise InputError(
+                f"{folder} holds {name}/ and other images beside it, such as {other}; "
+                f"give {folder / name}"
+            )
     return images
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFECTS", "Part", "golden_image", "plant", "render_part", "write_demo"]
 
 _CATEGORY = "flange"
+SEVERITY = 1.5  # of the planted defects: most are seen at a look, some are not
 _TRAIN, _GOOD, _DEFECT = 0, 1, 2  # streams of random numbers
 
 
@@ -88,7 +89,7 @@ def write_demo(
 def _write_defect(category: Path, rng: np.random.Generator, i: int, size: tuple[int, int]) -> None:
     kind, number = DEFECTS[i % len(DEFECTS)], i // len(DEFECTS)
     part = render_part(rng, size)
-    image, mask = plant(part.image, part.mask, kind, rng)
+    image, mask = plant(part.image, part.mask, kind, rng, severity=SEVERITY)
     _write(category / "test" / kind / f"{number:03d}.png", image)
     truth = mask.astype(np.uint8) * np.uint8(255)
     _write(category / "ground_truth" / kind / f"{number:03d}_mask.png", truth)
