@@ -58,7 +58,8 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
     An image is resized to ``input_size_`` (the good images' most frequent aspect, an area of about
     ``size`` squared, sides multiples of 32), reflected by ``pad`` pixels on each side, embedded,
     and the grid cropped back, so that borders see no artificial edge. Each channel is centred and
-    scaled by its deviation over the good images.
+    scaled by its deviation over the good images. These two numbers a channel are
+    the only thing that the out-of-sample scores share with the images they are scored without.
 
     Parameters
     ----------
