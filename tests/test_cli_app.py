@@ -16,7 +16,7 @@ from pyimgano.errors import PyimganoWarning
 from pyimgano.estimator import DETECTORS
 from pyimgano.threads import budget
 
-VERBS = ("demo", "fit", "predict", "evaluate", "list")
+VERBS = ("demo", "fit", "predict", "evaluate", "list", "doctor", "check", "report")
 
 
 def test_help_names_every_verb_and_exit_code():

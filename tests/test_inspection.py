@@ -196,3 +196,25 @@ def test_notebooks_show_a_table_with_escaped_text() -> None:
     assert "0.3333" in shown
     assert shown.count("<tr>") == 3
     assert Inspections([ok()] * 150)._repr_html_().count("<tr>") == 101
+
+
+def test_a_notebook_shows_verdict_reason_and_picture(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "<part>.png"
+    Image.fromarray(
+        np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
+    ).save(path)
+    drawn = np.linspace(0, 4, 64 * 64, dtype=np.float32).reshape(64, 64)
+    facts = {"score": 3.0, "label": 1, "verdict": Verdict.NG, "threshold": 2.0}
+    shown = Inspection(source=str(path), map=drawn, pixel_threshold=2.0, **facts)._repr_html_()
+    assert "<b>NG</b>" in shown
+    assert "&lt;part&gt;.png" in shown
+    assert "<part>" not in shown
+    assert 'src="data:image/png;base64,iVBOR' in shown
+    gone = Inspection(source="array (64, 64, 3)", map=drawn, **facts)._repr_html_()
+    assert "<img" not in gone
+    assert "above the threshold 2" in gone
+    assert "<img" not in Inspection(source=str(path), **facts)._repr_html_()
+    broken = Inspection(source="x", verdict=Verdict.ERROR, error="cannot be read")._repr_html_()
+    assert "<b>ERROR</b> x: cannot be read" in broken

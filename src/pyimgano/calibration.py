@@ -235,11 +235,11 @@ def false_reject_bound(n: int, rank: int, confidence: float = CONFIDENCE) -> flo
     The rate given the calibration images follows Beta(rank, n + 1 - rank); the bound is its
     ``confidence`` quantile (Wilks, 1941). None if the rank exceeds n: nothing can be said.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if not 1 <= rank <= n:
         return None
-    return float(beta.ppf(confidence, rank, n + 1 - rank))
+    return float(betaincinv(rank, n + 1 - rank, confidence))
 
 
 def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
 import io
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from pyimgano.atomic import write_atomic
-from pyimgano.errors import InputError
+from pyimgano.errors import ImageError, InputError
+from pyimgano.images import read_image
+from pyimgano.maps.overlay import encode_png, side_by_side
 from pyimgano.records import Region, Sample
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ COLUMNS = (
 """Columns of ``results.csv``, in order. ``label`` is the ground truth; empty where unknown."""
 
 UNJUDGED = -1
+_SHOWN_SIDE = 320
 _FORMULA = ("=", "+", "-", "@", "\t")
 
 
@@ -137,6 +141,28 @@ class Inspection:
             "area_fraction": sum(r.area_fraction for r in self.regions) if judged else None,
             "error": self.error or "",
         }
+
+    def _repr_html_(self) -> str:
+        """Show the verdict, its reason and, if the file is still there, the picture."""
+        verdict = str(self.verdict) if self.verdict is not None else "no threshold"
+        text = f"<p><b>{verdict}</b> {html.escape(self.path)}: {html.escape(self.reason)}</p>"
+        data = self._picture()
+        if data is None:
+            return text
+        return f'{text}<img alt="image, map and regions" src="data:image/png;base64,{data}">'
+
+    def _picture(self) -> str | None:
+        """Return image, map and regions side by side as base64 PNG; None without map or file."""
+        if self.map is None:
+            return None
+        try:
+            image = read_image(self.source)
+            row = side_by_side(
+                image, self.map, self.pixel_threshold, self.regions, max_side=_SHOWN_SIDE
+            )
+        except (ImageError, InputError):
+            return None
+        return base64.b64encode(encode_png(row)).decode("ascii")
 
 
 class Inspections(Sequence[Inspection]):

@@ -1,0 +1,108 @@
+"""``pyimgano check``: what a folder of images holds, before anything is learned from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pyimgano.cli._app import ExitCode
+from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
+from pyimgano.cli._show import Show, count
+from pyimgano.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyimgano.runs.hygiene import Hygiene
+
+__all__ = ["check"]
+
+_SHOWN = 5
+
+
+def check(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of images, with all folders below it.")
+    ],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Look for damage, copies and odd shots.
+
+    Reads every image of a folder. Exit code 1: some files cannot be read, or are blank.
+    """
+    from pyimgano.runs.hygiene import examine
+
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    images = _images(folder)
+    started = time.perf_counter()
+    with show.progress(f"checking {count(len(images), 'image')}"):
+        found = examine(images)
+    seconds = time.perf_counter() - started
+    show.fact("checked", f"{count(found.n, 'image')} in {seconds:.1f} s")
+    _print(show, found, folder)
+    show.result({"folder": folder, "seconds": round(seconds, 3), **_facts(found)})
+    if found.unreadable or found.blank:
+        raise typer.Exit(ExitCode.SOME_ERROR)
+
+
+def _images(folder: Path) -> list[Path]:
+    from pyimgano.datasets._files import found, is_folder, walk_images
+
+    if not is_folder(folder):
+        what = "is a file" if os.path.lexists(folder) else "does not exist"
+        raise InputError(f"{folder} {what}; give a folder of images")
+    images = walk_images(folder)
+    if not images:
+        raise InputError(f"there are no images in the folder {folder} (found: {found(folder)})")
+    return images
+
+
+def _print(show: Show, found: Hygiene, folder: Path) -> None:
+    show.fact("distinct", f"{count(found.n_distinct, 'image')}, readable and not blank")
+    for label, counts in (
+        ("sizes", found.sizes),
+        ("modes", found.modes),
+        ("bits", found.bits),
+        ("formats", found.formats),
+    ):
+        show.facts(label, _counts(counts), most=_SHOWN)
+
+    def short(name: str) -> str:
+        return name.removeprefix(f"{folder}{os.sep}")
+
+    def explained(findings: Sequence[tuple[str, str]]) -> list[str]:
+        return [f"{short(name)}: {reason}" for name, reason in findings]
+
+    def grouped(groups: Sequence[Sequence[str]]) -> list[str]:
+        return [_listed([short(name) for name in group]) for group in groups]
+
+    for label, texts in (
+        ("unreadable", explained(found.unreadable)),
+        ("blank", [short(name) for name in found.blank]),
+        ("duplicates", grouped(found.duplicates)),
+        ("near copies", grouped(found.near_duplicates)),
+        ("blurred", explained(found.blurred)),
+        ("exposure", explained(found.exposure)),
+    ):
+        show.facts(label, texts or ["none"], most=_SHOWN)
+    for text in found.suggestions:
+        show.fact("advice", text)
+
+
+def _counts(counts: Mapping[str, int]) -> list[str]:
+    return [f"{name} ({count(number, 'image')})" for name, number in counts.items()] or ["none"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join([*names[:_SHOWN], *more])
+
+
+def _facts(found: Hygiene) -> dict[str, object]:
+    return {name: getattr(found, name) for name in found.__slots__}

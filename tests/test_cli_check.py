@@ -1,0 +1,99 @@
+"""``pyimgano check``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from cli_calls import call, write_parts
+from pyimgano.images import read_image
+from pyimgano.maps.overlay import encode_png
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return write_parts(tmp_path_factory.mktemp("parts")) / "train"
+
+
+@pytest.fixture
+def harmed(sound, tmp_path) -> Path:
+    """Every kind of finding, and seven copies of one image."""
+    for path in sorted((sound / "good").iterdir()):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    first = min((sound / "good").iterdir())
+    for i in range(7):
+        (tmp_path / f"copy{i}.png").write_bytes(first.read_bytes())
+    for i in range(6):
+        (tmp_path / f"cut{i}.png").write_bytes(first.read_bytes()[:-100])
+    (tmp_path / "black.png").write_bytes(encode_png(np.zeros((96, 96, 3), np.uint8)))
+    dark = (read_image(first) * 0.2).astype(np.uint8)
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "dark.png").write_bytes(encode_png(dark))
+    return tmp_path
+
+
+def test_sound_folder(sound):
+    ended = call("check", sound)
+    assert ended.code == 0
+    assert "20 images" in ended.out
+    assert "96 x 96 (20 images)" in ended.out
+    for label in ("unreadable", "blank", "duplicates", "near copies", "blurred", "exposure"):
+        assert f"{label:<12}none" in ended.out
+    assert "checking 20 images" in ended.err
+
+
+def test_findings_are_shown_in_short(harmed):
+    ended = call("check", harmed)
+    assert ended.code == 1
+    assert "cut0.png: " in ended.out
+    assert "... and 1 more" in ended.out
+    assert "cut5.png" not in ended.out
+    assert "copy4.png" not in ended.out
+    assert "and 3 more" in ended.out  # the group has eight members
+    assert f"{'blank':<12}black.png" in ended.out
+    assert "night/dark.png: mean" in ended.out
+    assert str(harmed) not in ended.out
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+
+
+def test_as_json_everything_is_there(harmed):
+    ended = call("check", harmed, "--json")
+    facts = json.loads(ended.out)
+    assert ended.code == 1
+    assert facts["n"] == 35
+    assert facts["n_distinct"] == 21
+    assert len(facts["unreadable"]) == 6
+    assert [len(group) for group in facts["duplicates"]] == [8]
+    assert facts["blank"] == [str(harmed / "black.png")]
+    assert facts["sizes"] == {"96 x 96": 29}
+    assert facts["suggestions"]
+
+
+def test_quiet_says_it_by_the_exit_code(harmed, sound):
+    assert call("check", harmed, "-q") == (1, "", "")
+    assert call("check", sound, "-q") == (0, "", "")
+
+
+def test_only_unreadable_files(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    ended = call("check", tmp_path)
+    assert ended.code == 1
+    assert f"{'sizes':<12}none" in ended.out
+
+
+def test_wrong_paths_are_2(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("x")
+    assert "does not exist" in call("check", tmp_path / "nowhere").err
+    assert "is a file" in call("check", file).err
+    empty = call("check", tmp_path)
+    assert empty.code == 2
+    assert "there are no images in the folder" in empty.err
+    assert "notes.txt" in empty.err
+    assert empty.out == ""
