@@ -34,6 +34,7 @@ from pyimgano.maps.postprocess import (
 )
 from pyimgano.maps.upsample import upsample
 from pyimgano.registry import Metadata
+from pyimgano.views.intake import Images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -347,3 +348,15 @@ def test_features_must_be_a_grid_in_a_rectangle() -> None:
 def test_detectors_without_maps_have_no_pixel_threshold(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert LevelDetector().fit(TEXTURES).pixel_threshold_ is None
+
+
+def test_calibration_images_are_read_in_batches_and_drawn_when_asked_for() -> None:
+    fitted = MeanPatch().fit(TEXTURES)
+    fresh = [texture(900 + i) for i in range(11)]
+    readings = fitted._read(Images(fresh, fitted.intake_))
+    assert not isinstance(readings, list)
+    assert len(readings) == 11
+    for image, reading in zip(fresh, readings, strict=True):
+        (alone,) = fitted._infer([image])
+        assert reading.score == pytest.approx(alone.score, rel=1e-6)
+        np.testing.assert_allclose(reading.map, alone.map, rtol=1e-5, atol=1e-6)

@@ -119,6 +119,10 @@ class Detector(_Learned, Estimator):
         self._fit(images)
         return readings
 
+    def _read(self, images: Images) -> Sequence[Reading]:
+        """Return a reading of each image; override it to draw maps only when they are asked for."""
+        return [self._infer([image])[0] for image in images]
+
     def _check_parameters(self) -> None:
         """Raise `ParameterError` for values that cannot be used; call super first."""
         check_contamination(self.contamination)
@@ -210,8 +214,7 @@ class Detector(_Learned, Estimator):
                 f"{len(seen)} of {len(goods.hashes)} calibration images were learned from: their "
                 "scores say nothing about new parts; give images of their own, or none"
             )
-        sources = Images(goods.images.sources, intake)
-        readings = [self._infer([image])[0] for image in sources]
+        readings = self._read(Images(goods.images.sources, intake))
         self._set_threshold(readings, goods, "separate images")
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
         return self

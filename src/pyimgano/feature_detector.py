@@ -41,6 +41,13 @@ class PatchScores(NamedTuple):
     maps: NDArray[np.float32]
     scores: NDArray[np.float64] | None = None
 
+    @classmethod
+    def joined(cls, parts: Sequence[PatchScores]) -> PatchScores:
+        """Return the scores of several batches as those of one."""
+        scores = [part.scores for part in parts if part.scores is not None]
+        maps = np.concatenate([part.maps for part in parts])
+        return cls(maps, np.concatenate(scores) if scores else None)
+
 
 class _LearnedFeatures:
     extractor_: FeatureExtractor
@@ -135,6 +142,15 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
         features = self._standardise(self._embed(images))
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return list(_Readings(self, self._score_features(features), sizes))
+
+    @final
+    def _read(self, images: Images) -> Sequence[Reading]:
+        parts: list[PatchScores] = []
+        sizes: list[tuple[int, int]] = []
+        for batch in _batches(images):
+            parts.append(self._score_features(self._standardise(self._embed(batch))))
+            sizes.extend((image.shape[0], image.shape[1]) for image in batch)
+        return _Readings(self, PatchScores.joined(parts), sizes)
 
     def _features_of(self, images: Images) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
         """Extract the features of all good images, and learn geometry and scale."""

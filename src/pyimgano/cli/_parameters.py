@@ -1,17 +1,19 @@
-"""From the options of a verb to an unfitted detector."""
+"""From the words of a command line to what a verb works on: a detector, the images of a folder."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimgano.errors import ParameterError
+from pyimgano.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from pyimgano.detector import Detector
 
@@ -22,6 +24,7 @@ __all__ = [
     "Json",
     "Set",
     "describe_extractor",
+    "images_of",
     "make_detector",
     "parse_share",
 ]
@@ -191,3 +194,25 @@ def _wrong_kind(setting: str, key: str, allowed: Sequence[str]) -> str:
     if not words:
         return f"--set {setting}: {key} takes an object; set it in Python"
     return f"--set {setting}: {key} must be {' or '.join(words)}"
+
+
+def images_of(folder: Path, kind: str = "images") -> list[Path]:
+    """Return the images of a folder and the folders in it, in natural order.
+
+    Raises
+    ------
+    InputError
+        If it is no folder or holds no images; ``kind`` says what it should hold.
+    """
+    from pyimgano.datasets._files import found, is_folder, walk_images
+
+    if not is_folder(folder):
+        what = "is a file" if os.path.lexists(folder) else "does not exist"
+        raise InputError(f"{folder} {what}; give a folder of {kind}")
+    images = walk_images(folder)
+    if not images:
+        raise InputError(
+            f"there are no images in the folder {folder} (found: {found(folder)}); "
+            f"give a folder of {kind}"
+        )
+    return images

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyimgano.cli._app import ExitCode
-from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
+from pyimgano.cli._parameters import Json, images_of
 from pyimgano.cli._show import Show, count
-from pyimgano.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ def check(
     from pyimgano.runs.hygiene import examine
 
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
-    images = _images(folder)
+    images = images_of(folder)
     started = time.perf_counter()
     with show.progress(f"checking {count(len(images), 'image')}"):
         found = examine(images)
@@ -49,18 +48,6 @@ def check(
     show.result({"folder": folder, "seconds": round(seconds, 3), **_facts(found)})
     if found.unreadable or found.blank:
         raise typer.Exit(ExitCode.SOME_ERROR)
-
-
-def _images(folder: Path) -> list[Path]:
-    from pyimgano.datasets._files import found, is_folder, walk_images
-
-    if not is_folder(folder):
-        what = "is a file" if os.path.lexists(folder) else "does not exist"
-        raise InputError(f"{folder} {what}; give a folder of images")
-    images = walk_images(folder)
-    if not images:
-        raise InputError(f"there are no images in the folder {folder} (found: {found(folder)})")
-    return images
 
 
 def _print(show: Show, found: Hygiene, folder: Path) -> None:

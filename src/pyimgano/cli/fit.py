@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pyimgano.cli._parameters import (
     Json,
     Set,
     describe_extractor,
+    images_of,
     make_detector,
 )
 from pyimgano.cli._show import Show, count, named
@@ -95,17 +95,7 @@ def good_images(folder: Path) -> list[Path]:
     InputError
         If it is no folder, holds no images, or holds folders named like defects or tests.
     """
-    from pyimgano.datasets._files import found, is_folder, walk_images
-
-    if not is_folder(folder):
-        what = "is a file" if os.path.lexists(folder) else "does not exist"
-        raise InputError(f"{folder} {what}; give a folder of images of good parts")
-    images = walk_images(folder)
-    if not images:
-        raise InputError(
-            f"there are no images in the folder {folder} (found: {found(folder)}); "
-            "give a folder of images of good parts"
-        )
+    images = images_of(folder, "images of good parts")
     for image in images:
         for above in list(image.relative_to(folder).parents)[-2::-1]:
             if above.name.casefold() in _NOT_GOOD:

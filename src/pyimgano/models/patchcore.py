@@ -115,10 +115,8 @@ class PatchCore(_Learned, FeatureDetector):
         return self._search(features, np.full(len(features), NOBODY, np.int64))
 
     def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:
-        found = [self._search(features[i : i + 1], blocks[i : i + 1]) for i in range(len(features))]
-        scores = [one.scores for one in found if one.scores is not None]
-        return PatchScores(
-            np.concatenate([one.maps for one in found]), np.concatenate(scores) if scores else None
+        return PatchScores.joined(
+            [self._search(features[i : i + 1], blocks[i : i + 1]) for i in range(len(features))]
         )
 
     def _search(self, features: NDArray[np.float32], without: NDArray[np.int64]) -> PatchScores:
