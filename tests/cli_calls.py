@@ -18,7 +18,7 @@ from pyimgano.synthesis import write_demo
 if TYPE_CHECKING:
     from pathlib import Path
 
-SMALL = ("--extractor", "handcrafted", "--set", "size=96")
+SMALL = ("--extractor", "handcrafted", "--set", "size=96", "--set", "pad=32")
 COMMAND = (sys.executable, "-u", "-c", "from pyimgano.cli import main; main()")
 
 

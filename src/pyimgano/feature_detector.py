@@ -84,7 +84,7 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
 
     extractor: str | FeatureExtractor = "auto"
     size: int = 288
-    pad: int = 32
+    pad: int = 64
     sigma: float = 4.0
     aggregation: Aggregation = field(default_factory=Maximum)
 

@@ -70,7 +70,8 @@ class PaDiM(_Learned, FeatureDetector):
         draw = np.random.default_rng(self.seed).permutation(dimension)[:count]
         self.channels_ = np.sort(draw).astype(np.int64)
         chosen = features[..., self.channels_]
-        self.mean_ = chosen.mean(axis=0, dtype=np.float64).astype(np.float32)
+        # In C order, as after loading: the order decides how sums are rounded.
+        self.mean_ = chosen.mean(axis=0, dtype=np.float64).astype(np.float32, order="C")
         self.whitener_ = np.empty((height, width, count, count), np.float32)
         floor = self.regularisation * np.eye(count)
         for row in range(height):
