@@ -79,8 +79,6 @@ def _operator(
     cells: int, size: int, start: float, stop: float, sigma: float
 ) -> NDArray[np.float32]:
     """Return the matrix (size, cells) of one axis: bilinear, then Gaussian."""
-    from scipy.ndimage import gaussian_filter1d
-
     if size < 1 or not start < stop or not (np.isfinite([start, stop]).all() and 0 <= sigma < 1e6):
         raise ParameterError(
             "upsample needs a size of at least 1, an extent with top < bottom and left < right and "
@@ -95,7 +93,15 @@ def _operator(
     operator[pixels, lower] = 1 - share
     operator[pixels, np.minimum(lower + 1, cells - 1)] += share
     if sigma >= 0.125:  # below, the Gaussian cut at four sigma is a single pixel
-        operator = gaussian_filter1d(operator, sigma, axis=0, mode="reflect", truncate=4.0)
+        operator = _blurred(operator, sigma)
     result = operator.astype(np.float32)
     result.flags.writeable = False
     return result
+
+
+def _blurred(operator: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Blur the first axis, reflected at its ends; scipy.ndimage takes long to import."""
+    radius = int(4 * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    wide = np.pad(operator.T, ((0, 0), (radius, radius)), mode="symmetric")
+    return np.stack([np.convolve(row, taps / taps.sum(), "valid") for row in wide], axis=1)

@@ -170,14 +170,22 @@ def _pooled(
     """
     if side == 1:
         return features
-    from scipy.ndimage import uniform_filter
-
     pooled = np.empty_like(features)
     first = 0
     for count, step in layers or ((features.shape[3], 1),):
         channels = slice(first, first + count)
         reach = (side - 1) * step + 1
-        window = (1, reach, reach, 1)
-        pooled[..., channels] = uniform_filter(features[..., channels], window, mode="constant")
+        for image, out in zip(features[..., channels], pooled[..., channels], strict=True):
+            down = _averaged(image, reach)
+            out[:] = _averaged(down.swapaxes(0, 1), reach).swapaxes(0, 1)
         first += count
     return pooled
+
+
+def _averaged(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """Mean over a window along the first axis; scipy.ndimage takes longer to import than to run."""
+    total = values.astype(np.float64)
+    for step in range(1, min(reach // 2, len(values) - 1) + 1):
+        total[step:] += values[:-step]
+        total[:-step] += values[step:]
+    return (total / reach).astype(np.float32)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["golden_image"]
 
+COARSE = 512  # pixels a side, beyond which all blocks grow: a large camera must not load slowly
 _LAYERS = ((32, 112), (8, 80), (2, 48), (1, 16))  # block side in pixels, levels; they sum to 256
 
 
@@ -48,11 +49,21 @@ def golden_image(seed: int, size: tuple[int, int] = (256, 256)) -> NDArray[np.ui
     """
     if seed < 0 or min(size) < 2:
         raise ParameterError(f"need seed >= 0 and sides >= 2 pixels, got seed {seed}, size {size}")
+    step = -(-max(size) // COARSE)
+    if step > 1:
+        small = golden_image(seed, (max(2, -(-size[0] // step)), max(2, -(-size[1] // step))))
+        return _enlarged(small, step, size)
     stream = np.random.PCG64(seed)
     image = np.zeros((*size, 3), np.uint8)
     for side, levels in _LAYERS:
         rows, columns = (-(-length // side) for length in size)
         raw = stream.random_raw(rows * columns * 3).reshape(rows, columns, 3)
         blocks = ((raw >> np.uint64(32)) % np.uint64(levels)).astype(np.uint8)
-        image += blocks.repeat(side, axis=0).repeat(side, axis=1)[: size[0], : size[1]]
+        image += _enlarged(blocks, side, size)
     return image
+
+
+def _enlarged(image: NDArray[np.uint8], side: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Make each pixel a block, and cut the image to size."""
+    wide = image.repeat(side, axis=1)[:, : size[1]]
+    return wide.repeat(side, axis=0)[: size[0]]  # whole rows last: they are copied fast
