@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fakes
+from cli_calls import SMALL, call, write_parts
 from pyimgano.estimator import DETECTORS
 from pyimgano.features.base import EXTRACTORS
 
@@ -23,6 +24,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("deterministic")
+
+
+@pytest.fixture(scope="session")
+def shared_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small generated parts, to be read only."""
+    return write_parts(tmp_path_factory.mktemp("shared") / "data")
+
+
+@pytest.fixture(scope="session")
+def shared_model(shared_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of them that takes any size, to be read only."""
+    path = tmp_path_factory.mktemp("shared") / "model.pyimg"
+    given = ("fit", shared_parts / "train" / "good", "-o", path, "--set", "any_size=true")
+    assert call(*given, *SMALL).code == 0
+    return path
 
 
 @pytest.fixture(scope="module")

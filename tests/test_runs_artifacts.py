@@ -138,18 +138,20 @@ def test_names_are_unique_safe_and_short(tmp_path: Path) -> None:
     assert "\\udcff" in (tmp_path / "results.csv").read_text("utf-8")
 
 
-def test_the_picture_is_the_image_and_its_map_side_by_side_or_stacked(tmp_path: Path) -> None:
+def test_the_picture_is_the_image_its_map_and_both(tmp_path: Path) -> None:
     wide = np.zeros((400, 1280, 3), np.uint8)
     with RunWriter(tmp_path, command="predict") as run:
         run.add(judged("tall", 3.5), IMAGE)
         run.add(judged("wide", map=np.ones((400, 1280), np.float32)), wide)
         run.add(judged("16 bit, no map", map=None), IMAGE.astype(np.uint16) * 16)
-    tall, stacked, alone = (read_image(tmp_path / row["overlay"]) for row in read_run(tmp_path)[1])
+    rows = read_run(tmp_path)[1]
+    tall, small, alone = (read_image(tmp_path / row["overlay"]) for row in rows)
+    assert [row["panels"] for row in rows] == [3, 3, 1]
     np.testing.assert_array_equal(tall[:, :30], IMAGE)
-    assert tall.shape == (40, 30 + 8 + 30, 3)
-    assert (tall[:, 30:38] == 255).all()
-    assert (tall[:, 38:] != IMAGE).mean() > 0.5
-    assert stacked.shape == (200 + 8 + 200, 640, 3)
+    assert tall.shape == (40, 30 + 4 + 30 + 4 + 30, 3)
+    assert (tall[:, [*range(30, 34), *range(64, 68)]] == 255).all()
+    assert (tall[:, 68:] != IMAGE).mean() > 0.5
+    assert small.shape == (200, 3 * 640 + 8, 3)
     np.testing.assert_array_equal(alone, IMAGE)
 
 
@@ -255,19 +257,6 @@ def test_a_new_run_replaces_the_old_one_only_at_its_end(tmp_path: Path) -> None:
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert [row["path"] for row in read_run(tmp_path)[1]] == ["new"]
     assert files(tmp_path) == ["results.csv", "results.jsonl", "run.json"]
-
-
-def test_a_killed_run_leaves_a_directory_that_can_be_used_again(tmp_path: Path) -> None:
-    abandoned = RunWriter(tmp_path, command="predict").__enter__()
-    abandoned.add(judged("lost"), IMAGE)
-    for file in abandoned._files:
-        file.close()
-    facts, rows = read_run(tmp_path)
-    assert facts["status"] == "running"
-    assert rows == []
-    write(tmp_path, judged("new"))
-    assert [row["path"] for row in read_run(tmp_path)[1]] == ["new"]
-    assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_no_images_is_a_run_too(tmp_path: Path) -> None:

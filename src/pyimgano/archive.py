@@ -107,6 +107,8 @@ def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[An
         the part that is wrong.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # opening a pipe could block for ever
+        raise ArchiveError(f"{path} is not a readable model file: it is no regular file")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
@@ -116,7 +118,7 @@ def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[An
                 for name, facts in manifest["arrays"].items()
             }
     except FileNotFoundError as error:
-        raise ArchiveError(f"there is no model file {path}") from error
+        raise ArchiveError(f"there is no model file {path}; pyimgano fit writes one") from error
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"{path} is not a readable model file: {error}") from error
     return manifest, arrays

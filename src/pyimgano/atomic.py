@@ -1,13 +1,18 @@
 """Files that are either whole or absent: written to a temporary name, then put in place.
 
 A reader, a power cut or a second process never sees half a file: it sees the old one or the new.
+Of two processes that write one file both end whole, and the file of the last one stands. A writer
+holds a lock on its temporary file; what a killed one left is not locked and is swept by the next
+that writes into that folder. Where there are no locks (Windows, some network drives) nothing is
+swept.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,7 +21,9 @@ from pyimgano.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_write", "output_errors", "write_atomic"]
+__all__ = ["atomic_write", "locked", "output_errors", "sweep", "write_atomic"]
+
+_TEMPORARY = ".pyimgano-{}.tmp"
 
 
 @contextmanager
@@ -31,6 +38,52 @@ def output_errors(path: str | Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; "
             "choose a place that exists, may be written to and has room"
         ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Lock a file or a folder against all others that ask; a killed process holds no lock.
+
+    Yields
+    ------
+    bool
+        False where there are no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody else holds the lock.
+    """
+    descriptor = -1
+    try:
+        try:  # to write, where it is a file: network drives ask for that
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            _lock(descriptor)
+        except BlockingIOError:
+            raise
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ImportError as error:
+        raise OSError(errno.ENOTSUP, "no locks on this system") from error
+    flock(descriptor, LOCK_EX | LOCK_NB)
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files of killed writers; those of live ones are locked and stay."""
+    for path in folder.glob(_TEMPORARY.format("*")):
+        with suppress(OSError), locked(path) as dead:
+            if dead:
+                path.unlink()
 
 
 @contextmanager
@@ -66,10 +119,10 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"cannot write {target}: a folder of this name exists; give a file name")
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    with output_errors(target):
-        file = temporary.open("xb")
-    try:
+    sweep(target.parent)
+    with ExitStack() as stack:
+        with output_errors(target):
+            temporary, file = _opened(target.parent, stack)
         try:
             yield file
         except OSError as error:
@@ -82,10 +135,29 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             file.close()
             temporary.replace(target)
-    finally:
-        with suppress(OSError):  # a full disk fails the closing flush a second time
-            file.close()
-        temporary.unlink(missing_ok=True)
+
+
+def _opened(folder: Path, stack: ExitStack) -> tuple[Path, BinaryIO]:
+    """Create and lock a temporary file; leaving the stack closes, deletes and unlocks it."""
+    while True:
+        temporary = folder / _TEMPORARY.format(uuid.uuid4().hex)
+        try:
+            file = temporary.open("xb")
+            with suppress(BlockingIOError):
+                stack.enter_context(locked(temporary))
+                if temporary.exists():  # or it was swept before it was locked: make another
+                    stack.callback(_discard, temporary, file)
+                    return temporary, file
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        file.close()
+
+
+def _discard(temporary: Path, file: BinaryIO) -> None:
+    with suppress(OSError):  # a full disk fails the closing flush a second time
+        file.close()
+    temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:

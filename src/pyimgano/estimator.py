@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import platform
 import sys
 from abc import ABC, abstractmethod
@@ -130,13 +131,14 @@ class Estimator(ABC):
             _require_kind(path, loaded, cls)
             state = {name: decode(item) for name, item in manifest["state"].items()}
             loaded._restore({**state, **arrays})
+            _require_threshold(path, vars(loaded))
             golden = np.array(manifest["golden"], dtype=np.float64)
+            if verify:
+                loaded._verify(path, golden, exact=manifest.get("versions") == versions())
         except (ArchiveError, ParameterError):
             raise
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ArchiveError(f"{path} does not fit this version of pyimgano: {error}") from error
-        if verify:
-            loaded._verify(path, golden, exact=manifest.get("versions") == versions())
         return loaded
 
     @abstractmethod
@@ -194,6 +196,13 @@ def _stored(value: Any) -> Any:
 def _require_kind(path: str | Path, loaded: object, expected: type) -> None:
     if not isinstance(loaded, expected):
         raise ArchiveError(f"{path} holds a {type(loaded).__name__}, not a {expected.__name__}")
+
+
+def _require_threshold(path: str | Path, state: dict[str, Any]) -> None:
+    """Refuse a threshold that is no number: no score exceeds a NaN, and all would be OK."""
+    threshold = state.get("threshold_", 0.0)
+    if not isinstance(threshold, int | float) or math.isnan(threshold):
+        raise ArchiveError(f"{path} holds the threshold {threshold!r}, which is no number")
 
 
 def _refuse_surplus(stored: dict[str, Any], injected: dict[str, Any]) -> None:

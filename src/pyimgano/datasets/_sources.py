@@ -22,7 +22,9 @@ def as_sources(given: Any) -> Sequence[Any]:
     """Turn what a user passes as X into a sequence of sources.
 
     A folder becomes its images in natural order; a file, a single PIL image or array of shape
-    (H, W, 3) stays one source; an array (n, H, W, C) is taken apart.
+    (H, W, 3) stays one source; an array (n, H, W, C) is taken apart. A generator is listed whole,
+    for learning reads its images more than once: to judge more images than fit into memory, give
+    paths, or a sequence that reads an image when it is asked for it.
 
     Raises
     ------

@@ -197,7 +197,7 @@ def _tables(folder: Path) -> list[Path]:
     """Return the split files, none if there is no such folder."""
     if not is_folder(folder):
         return []
-    return sorted(path for path in entries(folder) if path.suffix == ".csv")
+    return sorted(path for path in entries(folder) if path.suffix == ".csv" and is_file(path))
 
 
 def _converted(root: Path) -> dict[str, Path]:

@@ -1,7 +1,8 @@
 """The run directory: what was judged, with what, and how it ended.
 
 A run streams into a folder of its own inside the directory and takes its place at the end, so the
-results of two runs are never mixed: ``run.json`` says ``running`` while they change places.
+results of two runs are never mixed: ``run.json`` says ``running`` while they change places, and how
+the run ended only when everything stands.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ import shutil
 import time
 import uuid
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pyimgano.atomic import output_errors, write_atomic
+from pyimgano.atomic import locked, output_errors, sweep, write_atomic
 from pyimgano.errors import ImageError, InputError, OutputError, ParameterError
 from pyimgano.images import read_image
 from pyimgano.inspection import COLUMNS, Verdict, csv_cells
-from pyimgano.maps.overlay import encode_png, overlay
+from pyimgano.maps.overlay import encode_png, overlay, side_by_side
 from pyimgano.records import DEFECT
 from pyimgano.runs.facts import FORMAT, plain, read_facts, surroundings, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -40,6 +43,7 @@ __all__ = ["RunWriter"]
 
 OVERLAYS = ("all", "ng", "none")
 PANEL = 640
+RESERVE = 2**18  # bytes: a full disk still takes what run.json has to say of it
 _TABLES = ("results.jsonl", "results.csv")
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _logger = logging.getLogger(__name__)
@@ -51,8 +55,9 @@ class RunWriter:
     Use it as a context manager. However its block ends, every row that was added stands in
     ``results.csv`` (the columns `COLUMNS`) and ``results.jsonl`` (the same row, its regions and its
     files, one JSON object a line), and ``run.json`` says how it ended: ``complete``,
-    ``interrupted`` (Ctrl-C) or ``failed`` with the reason. Results of a run that stood there
-    before are replaced when the block ends. A directory serves one run at a time.
+    ``interrupted`` (Ctrl-C, SIGTERM) or ``failed`` with the reason. Results of a run that stood
+    there before are replaced when the block ends. A directory serves one run at a time: a second
+    one is refused, where the file system has locks. What a killed run left is removed.
 
     Parameters
     ----------
@@ -62,18 +67,22 @@ class RunWriter:
         What is being done: ``"predict"``.
     overlays : str
         Which pictures to keep: ``"all"``, ``"ng"`` (judged NG, or known to be defective) or
-        ``"none"``. A picture shows the image, and beside or below it the map over the image on
-        a colour scale fixed by the pixel threshold.
+        ``"none"``. A picture shows the image, the map, and both with the regions, side by side,
+        on a colour scale fixed by the pixel threshold.
     maps : bool
         Whether to keep the anomaly maps as ``.npy``: float16, or float32 where the peak lies
         outside [0.001, 65504] and float16 would lose it.
+    report : callable, optional
+        Writes the report of a complete run into the directory that it is given, which holds all
+        else: a run is complete when its report stands.
 
     Raises
     ------
     ParameterError
         If ``overlays`` is none of the three.
     OutputError
-        If ``out`` is a file or holds something else than a run, or cannot be written.
+        If ``out`` is a file or holds something else than a run, serves another run, or cannot be
+        written.
 
     Examples
     --------
@@ -90,11 +99,19 @@ class RunWriter:
     """
 
     def __init__(
-        self, out: str | Path, *, command: str, overlays: str = "all", maps: bool = False
+        self,
+        out: str | Path,
+        *,
+        command: str,
+        overlays: str = "all",
+        maps: bool = False,
+        report: Callable[[Path], object] | None = None,
     ) -> None:
         if overlays not in OVERLAYS:
             raise ParameterError(f"overlays must be one of {OVERLAYS}, got {overlays!r}")
         self.out = Path(out)
+        self._report = report
+        self._held = ExitStack()
         self._facts: dict[str, Any] = {
             "format": FORMAT,
             "status": "running",
@@ -111,15 +128,18 @@ class RunWriter:
     def __enter__(self) -> Self:
         self._facts["started"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._clock = time.perf_counter()
-        with output_errors(self.out):
-            if _claim(self.out):  # a run that is killed leaves a directory that can be used again
-                self._write_facts()
+        with ExitStack() as held, output_errors(self.out):
+            held.enter_context(_claimed(self.out))
+            if not (self.out / "run.json").exists():
+                self._write_facts(self.out)  # killed, it leaves a directory that can be used again
             for stale in self.out.glob(".partial-*"):
                 shutil.rmtree(stale)
             self._stage = self.out / f".partial-{uuid.uuid4().hex[:8]}"
             self._stage.mkdir()
+            (self._stage / "reserve").write_bytes(bytes(RESERVE))
             self._files = [(self._stage / name).open("xb", buffering=0) for name in _TABLES]
             self._append(b"", _csv_line(COLUMNS))
+            self._held = held.pop_all()
         return self
 
     def __exit__(
@@ -128,22 +148,39 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with output_errors(self.out):
-            for file, end in zip(self._files, self._ends, strict=True):
-                file.truncate(end)  # a row that was cut off half-way is no row
-                os.fsync(file.fileno())
-                file.close()
-            self._write_facts()
-            (self.out / "report.html").unlink(missing_ok=True)
-            for name in (*_TABLES, "overlays", "maps"):
-                _move(self._stage / name, self.out / name)
-            self._stage.rmdir()
+        with self._held, output_errors(self.out):
+            try:
+                self._close_tables()
+                if error is None and self._report is not None:
+                    self._write_facts(self._stage, status="complete")
+                    self._report(self._stage)
+            except BaseException as late:
+                error = late
+                raise
+            finally:
+                self._take_place(error)
+
+    def _close_tables(self) -> None:
+        for file, end in zip(self._files, self._ends, strict=True):
+            file.truncate(end)  # a row that was cut off half-way is no row
+            os.fsync(file.fileno())
+            file.close()
+
+    def _take_place(self, error: BaseException | None) -> None:
+        """Put the results where those of an older run stood, and then say how the run ended."""
+        (self._stage / "reserve").unlink()
+        self._write_facts(self.out)
+        if error is not None:  # the report would say that the run is complete
+            (self._stage / "report.html").unlink(missing_ok=True)
+        for name in (*_TABLES, "report.html", "overlays", "maps"):
+            _move(self._stage / name, self.out / name)
+        shutil.rmtree(self._stage)
         if error is None:
-            self._facts["status"] = "complete"
+            self._write_facts(self.out, status="complete")
         else:
-            self._facts["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-            self._facts["reason"] = f"{type(error).__name__}: {error}".removesuffix(": ")
-        self._write_facts()
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            self._write_facts(self.out, status=status, reason=reason)
 
     def note(self, **facts: object) -> None:
         """Add facts to ``run.json``: scalars, mappings, sequences, arrays or dataclasses.
@@ -191,6 +228,7 @@ class RunWriter:
                 "pixel_threshold": inspection.pixel_threshold,
                 "regions": inspection.regions,
                 "overlay": self._keep_overlay(inspection, image, name),
+                "panels": 1 if inspection.map is None else 3,
                 "map": self._keep_map(inspection, name),
             }
             self._append(to_json(facts) + b"\n", _csv_line(csv_cells(row)))
@@ -202,7 +240,7 @@ class RunWriter:
         if not wanted or item.error is not None:
             return None
         try:
-            picture = _panels(item, read_image(item.source) if image is None else image)
+            picture = _picture(item, read_image(item.source) if image is None else image)
         except (ImageError, InputError) as error:
             _logger.warning("no picture of %s: %s", item.path, error)
             return None
@@ -229,32 +267,42 @@ class RunWriter:
                 rest = rest[file.write(rest) :]
         self._ends = [file.tell() for file in self._files]
 
-    def _write_facts(self) -> None:
+    def _write_facts(self, folder: Path, **ended: str) -> None:
         verdicts = ("images", *Verdict, "undecided")
         facts = {
             **self._facts,
+            **ended,
             "seconds": round(time.perf_counter() - self._clock, 3),
             "counts": {str(name): self._counts[name] for name in verdicts},
             **self._notes,
             **surroundings(),
         }
-        write_atomic(self.out / "run.json", to_json(facts, indent=1) + b"\n")
+        write_atomic(folder / "run.json", to_json(facts, indent=1) + b"\n")
 
 
-def _claim(out: Path) -> bool:
-    """Make sure that ``out`` may be written; return whether it held no run before."""
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Make sure that ``out`` may be written, by nobody else as long as the block lasts."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give a directory for the results")
     out.mkdir(parents=True, exist_ok=True)
-    if not any(out.iterdir()):
-        return True
-    try:
-        read_facts(out)
-    except InputError as error:
-        raise OutputError(
-            f"{out} holds something else than a run ({error}); give a new or empty directory"
-        ) from error
-    return False
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out))
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is writing a run into {out}; wait for its end, or give another "
+                "directory"
+            ) from error
+        sweep(out)
+        try:
+            if any(out.iterdir()):
+                read_facts(out)
+        except InputError as error:
+            raise OutputError(
+                f"{out} holds something else than a run ({error}); give a new or empty directory"
+            ) from error
+        yield
 
 
 def _move(new: Path, old: Path) -> None:
@@ -262,19 +310,16 @@ def _move(new: Path, old: Path) -> None:
         shutil.rmtree(old)
     if new.exists():
         new.replace(old)
+    else:
+        old.unlink(missing_ok=True)
 
 
-def _panels(item: Inspection, image: Pixels) -> NDArray[np.uint8]:
-    """Return the image, and beside or below it the map over the image where there is one."""
-    nothing = np.zeros(image.shape[:2], np.float32)
-    plain_image = overlay(image, nothing, 1.0, alpha=0.0, max_side=PANEL)
+def _picture(item: Inspection, image: Pixels) -> NDArray[np.uint8]:
+    """Return the image and, where there is a map, beside it the map and both with the regions."""
     if item.map is None:
-        return plain_image
-    heat = overlay(image, item.map, item.pixel_threshold, item.regions, max_side=PANEL)
-    height, width = heat.shape[:2]
-    axis = 0 if width > 1.25 * height else 1  # wide images stand above their maps
-    gap = np.full((8, width, 3) if axis == 0 else (height, 8, 3), 255, np.uint8)
-    return np.concatenate([plain_image, gap, heat], axis=axis)
+        nothing = np.zeros(image.shape[:2], np.float32)
+        return overlay(image, nothing, 1.0, alpha=0.0, max_side=PANEL)
+    return side_by_side(image, item.map, item.pixel_threshold, item.regions, max_side=PANEL)
 
 
 def _safe(path: str) -> str:

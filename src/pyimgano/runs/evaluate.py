@@ -6,15 +6,19 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimgano.calibration import CONFIDENCE, false_reject_bound
+from pyimgano.calibration import CONFIDENCE, SUSPECT_Z, false_reject_bound, suspicion
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector
 from pyimgano.inspection import Inspection, Inspections
-from pyimgano.metrics import evaluate_maps, evaluate_scores
+from pyimgano.metrics import evaluate_scores
+from pyimgano.metrics.curves import pro_curve
+from pyimgano.metrics.ranks import rank_maps
+from pyimgano.metrics.scorecard import Evidence, fill_in
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.artifacts import RunWriter
 from pyimgano.runs.report import write_report
@@ -84,14 +88,15 @@ def predict(
         Number of images by verdict.
     """
     counts: dict[str, int] = {}
-    with RunWriter(out, command="predict", overlays=overlays, maps=maps) as run:
+    with RunWriter(
+        out, command="predict", overlays=overlays, maps=maps, report=partial(write_report, home=out)
+    ) as run:
         run.note(**describe_detector(detector))
         for one in detector.inspect(sources):
             run.add(one)
             counts[str(one.verdict)] = counts.get(str(one.verdict), 0) + 1
             if progress is not None:
                 progress(one)
-    write_report(out)
     return counts
 
 
@@ -128,10 +133,14 @@ def evaluate(
     """
     if out is None:
         return _evaluate(detector, dataset, None, progress)
-    with RunWriter(out, command="evaluate", overlays=overlays, maps=maps) as run:
-        found = _evaluate(detector, dataset, run, progress)
-    write_report(out)
-    return found
+    with RunWriter(
+        out,
+        command="evaluate",
+        overlays=overlays,
+        maps=maps,
+        report=partial(write_report, home=out),
+    ) as run:
+        return _evaluate(detector, dataset, run, progress)
 
 
 def _evaluate(
@@ -156,10 +165,11 @@ def _evaluate(
             progress(one)
     seconds = time.perf_counter() - fitted
     inspections = Inspections(judged)
-    measured = scorecard(dataset, inspections, drawn)
+    measured, curves = _measure(dataset, inspections, drawn, LIMITS)
     if run is not None:
         run.note(
             metrics=measured,
+            curves=curves,
             timing={
                 "fit_seconds": round(fitted - started, 3),
                 "ms_per_image": round(1000 * seconds / max(1, len(judged)), 2),
@@ -194,18 +204,32 @@ def scorecard(
     dict
         See `Evaluation`.
     """
-    samples = dataset.test
+    return _measure(dataset, inspections, maps, limits)[0]
+
+
+def _measure(
+    dataset: Dataset,
+    inspections: Inspections,
+    maps: Sequence[NDArray[np.float32] | None],
+    limits: tuple[float, ...],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the scorecard, and the curves of pixels, which need the maps as well."""
+    samples, curves = dataset.test, {}
     judged = np.array([one.error is None for one in inspections], dtype=bool)
     truth = dataset.labels[judged]
     found = evaluate_scores(truth, inspections.scores[judged])
     if dataset.info.has_masks and all(maps[i] is not None for i in np.flatnonzero(judged).tolist()):
         masks = [mask for mask, fine in zip(dataset.masks(), judged, strict=True) if fine]
-        pixel = evaluate_maps(masks, [m for m in maps if m is not None], limits=limits)
+        kept = [m for m in maps if m is not None]
+        ranks = rank_maps(masks, kept)
+        pixel = fill_in(Evidence(ranks, masks, kept, limits), maps=True)
+        if (curve := pro_curve(ranks, limits[0])) is not None:
+            curves["pro"] = curve.thin()
         found = {**found, **pixel, "undefined": {**found["undefined"], **pixel["undefined"]}}
     if any(one.verdict is not None for one in inspections):
         found["at_threshold"] = _at_threshold(samples, inspections)
     found["errors"] = int((~judged).sum())
-    return {name: _none_if_nan(value) for name, value in found.items()}
+    return {name: _none_if_nan(value) for name, value in found.items()}, curves
 
 
 def _at_threshold(samples: Sequence[Sample], inspections: Inspections) -> dict[str, Any]:
@@ -256,6 +280,9 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         noted["pixel_threshold"] = detector.pixel_threshold_
         noted["certainty"] = detector.certainty_.describe()
         noted["suspects"] = detector.suspects_
+        if detector.suspects_:  # in order of their images, as the scores are
+            far = suspicion(detector.decision_scores_)
+            noted["suspects_z"] = far[far > SUSPECT_Z].round(2).tolist()
     return noted
 
 
