@@ -33,6 +33,7 @@ __all__ = [
     "calibrate",
     "false_reject_bound",
     "find_suspects",
+    "suspicion",
 ]
 
 CONFIDENCE = 0.95
@@ -257,20 +258,23 @@ def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:
     warning : str
         Empty, or why nothing was flagged.
     """
-    if scores.size < SUSPECT_MINIMUM:
-        return (), ""
-    values = np.log(scores) if scores.min() > 0 else scores
-    centre = np.median(values)
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
-    if spread <= 0:
-        return (), ""
-    found = np.flatnonzero((values - centre) / spread > SUSPECT_Z)
+    found = np.flatnonzero(suspicion(scores) > SUSPECT_Z)
     if found.size > max(1, math.floor(SUSPECT_SHARE * scores.size)):
         return (), (
             f"{found.size} of {scores.size} good images stand out from the others: that is not an "
             "outlier but two populations. All are kept; look at them, and fit each kind by itself"
         )
     return tuple(int(i) for i in found), ""
+
+
+def suspicion(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the robust z by which `find_suspects` decides, shape (n,); zeros if it cannot."""
+    if scores.size < SUSPECT_MINIMUM:
+        return np.zeros(scores.size)
+    values = np.log(scores) if scores.min() > 0 else scores
+    away = values - np.median(values)
+    spread = _MAD_TO_SIGMA * float(np.median(np.abs(away)))
+    return away / spread if spread > 0 else np.zeros(scores.size)
 
 
 def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:

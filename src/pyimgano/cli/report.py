@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
 from pyimgano.cli._show import Show
 
 __all__ = ["report"]
@@ -15,10 +16,16 @@ __all__ = ["report"]
 def report(
     ctx: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories.")],
+    *,
+    as_json: Json = False,
 ) -> None:
     """Write the HTML report of runs again."""
-    show = Show(quiet=ctx.obj.quiet)
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     from pyimgano.runs.report import write_report
 
+    reports = []
     for run in runs:
-        show.fact("report", str(write_report(run)))
+        reports.append(write_report(run))
+        show.fact("report", str(reports[-1]))
+        show.answer(str(reports[-1]))
+    show.result({"reports": reports})

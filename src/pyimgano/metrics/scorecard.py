@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["METRICS", "Evidence", "Metric", "evaluate_maps", "evaluate_scores", "figure"]
+__all__ = ["METRICS", "Evidence", "Metric", "evaluate_maps", "evaluate_scores", "figure", "fill_in"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +81,7 @@ def evaluate_scores(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
     >>> card["auroc"], card["f1max_threshold"], card["undefined"]
     (0.75, 0.35, {})
     """
-    return _fill(Evidence(rank_scores(labels, scores)), maps=False)
+    return fill_in(Evidence(rank_scores(labels, scores)), maps=False)
 
 
 def evaluate_maps(
@@ -123,7 +123,7 @@ def evaluate_maps(
     (1.0, 1.0, 1)
     """
     checked = tuple(float(limit) for limit in limits)
-    return _fill(Evidence(rank_maps(masks, maps), masks, maps, checked), maps=True)
+    return fill_in(Evidence(rank_maps(masks, maps), masks, maps, checked), maps=True)
 
 
 def figure(name: str, value: float | str) -> float:
@@ -134,7 +134,8 @@ def figure(name: str, value: float | str) -> float:
     return value
 
 
-def _fill(evidence: Evidence, *, maps: bool) -> dict[str, Any]:
+def fill_in(evidence: Evidence, *, maps: bool) -> dict[str, Any]:
+    """Fill in the card of scores or of maps from ranks that were counted before."""
     card: dict[str, Any] = {}
     for entry in METRICS.entries():
         if entry.metadata.maps is maps:

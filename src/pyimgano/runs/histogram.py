@@ -34,11 +34,16 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Lanes over one axis; places on it are percent of its width."""
+    """Lanes over one axis from ``low`` to ``high``; places on it are percent of its width.
+
+    If ``logarithmic``, both ends are exponents of ten.
+    """
 
     lanes: tuple[Lane, ...]
     ticks: tuple[tuple[float, float], ...]
     threshold: float | None
+    low: float
+    high: float
     logarithmic: bool
 
 
@@ -71,7 +76,7 @@ def histogram(rows: Sequence[Mapping[str, Any]], threshold: float | None) -> His
         if (mask := np.array([row["label"] == label for row in judged])).any()
     )
     ticks = tuple((place(tick), tick) for tick in _ticks(low, high, logarithmic))
-    return Histogram(lanes, ticks, at, logarithmic)
+    return Histogram(lanes, ticks, at, low, high, logarithmic)
 
 
 def _lane(name: str, places: NDArray[np.float64], at: float) -> Lane:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Hygiene", "examine"]
 
 THUMBNAIL = 512  # side on which sharpness is measured
+COARSE = 64  # on the way to what is compared; whole steps are quick
 SMALL = 16  # side on which near duplicates are compared
 NEAR_BITS = 6  # of the 64 of the difference hash
 NEAR_LEVELS = 1.0  # root mean square difference of small thumbnails, of 255
@@ -179,7 +180,8 @@ def _measure(path: Path) -> _Shot | ImageError:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     thumbnail = thumbnail.astype(np.float32)
-    tiny = cv2.resize(thumbnail, (9, 8), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(thumbnail, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    tiny = cv2.resize(coarse, (9, 8), interpolation=cv2.INTER_AREA)
     digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
     digest.update(image.data)
     # A camera of 12 bits in 16 clips at 4095: the next power of two tells its full scale.
@@ -189,11 +191,11 @@ def _measure(path: Path) -> _Shot | ImageError:
         info=info,
         digest=digest.hexdigest(),
         extremes=np.stack([image.min(axis=0).min(axis=0), image.max(axis=0).max(axis=0)])[None],
-        mean=float(grey.mean()),
+        mean=float(cv2.mean(grey)[0]),
         clipped=(np.count_nonzero(grey == 0) + np.count_nonzero(grey >= full)) / grey.size,
         sharpness=float(cv2.Laplacian(thumbnail, cv2.CV_32F).var()),
         bits=(tiny[:, 1:] > tiny[:, :-1]).ravel(),
-        small=cv2.resize(thumbnail, (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel(),
+        small=cv2.resize(coarse, (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel(),
     )
 
 

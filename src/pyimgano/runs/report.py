@@ -1,105 +1,50 @@
 """One HTML file that says what a run found, how sure that is, and what it does not prove.
 
-Everything is inside the file: style, charts and pictures; it runs no script and asks no server.
+Everything is inside the file: style, script, charts and pictures; it asks no server. The script
+only adds to what is there: a threshold that can be moved, sorting, a filter, larger pictures.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyimgano.atomic import write_atomic
-from pyimgano.calibration import false_reject_bound
-from pyimgano.errors import ImageError
-from pyimgano.images import read_image
 from pyimgano.inspection import Verdict
 from pyimgano.maps.overlay import encode_png, legend
-from pyimgano.records import DEFECT, GOOD
+from pyimgano.runs.charts import SIDE, pro_chart, roc_chart
 from pyimgano.runs.facts import read_run
-from pyimgano.runs.histogram import histogram
+from pyimgano.runs.gallery import choose, data_uri, link, pictures, thumbnails
+from pyimgano.runs.histogram import Histogram, histogram
+from pyimgano.runs.report_facts import image_facts, model_facts
+from pyimgano.runs.report_tables import Row, flat, metrics_table, number, percent, tallies
 
 __all__ = ["write_report"]
 
-PICTURE_BYTES = 9_000_000  # of pictures in one report, before base64 makes them a third larger
-GALLERY = 6
-_SIDES = (1100, 800, 560, 400, 280)
-_METRICS = {
-    "auroc": ("AUROC", "a random defect scores above a random good part; 0.5 is chance"),
-    "ap": ("Average precision", "area under precision over recall"),
-    "f1max": ("F1 max", "best F1 of any threshold"),
-    "f1max_threshold": ("F1 max threshold", "where that F1 is reached"),
-    "pixel_auroc": ("Pixel AUROC", "a random defective pixel is above a random good one"),
-    "pixel_ap": ("Pixel average precision", "area under precision over recall of pixels"),
-    "pixel_f1max": ("Pixel F1 max", "best pixel F1 of any threshold"),
-    "pixel_f1max_threshold": ("Pixel F1 max threshold", "where that F1 is reached"),
-    "aupro_0.3": ("AUPRO 0.3", "overlap with each defect, up to 30 % false-positive pixels"),
-    "aupro_0.05": ("AUPRO 0.05", "overlap with each defect, up to 5 % false-positive pixels"),
-    "n_regions": ("Defect regions", "connected regions in the ground truth"),
-}
-_COUNTED = {"undefined", "at_threshold", "errors"}  # told elsewhere, from the rows themselves
-Row = dict[str, Any]
+LISTED = 4000  # rows of the table of all images
+_LETTERS = {0: "g", 1: "d", None: "u"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """k of n, with its Clopper-Pearson interval (1934) of 95 % confidence."""
-
-    k: int
-    n: int
-
-    @property
-    def value(self) -> float | None:
-        """The share, or None of nothing."""
-        return self.k / self.n if self.n else None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lowest and highest rate that agree with what was seen."""
-        low = false_reject_bound(self.n, self.k, 0.025)
-        high = false_reject_bound(self.n, self.k + 1, 0.975)
-        return 0.0 if low is None else low, 1.0 if high is None else high
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How images of one kind were judged."""
-
-    name: str
-    ok: int
-    ng: int
-    error: int
-    undecided: int
-
-    @property
-    def total(self) -> int:
-        """All images of the kind."""
-        return self.ok + self.ng + self.error + self.undecided
-
-    @property
-    def flagged(self) -> Rate:
-        """NG among those that could be judged."""
-        return Rate(self.ng, self.ok + self.ng)
-
-
-def write_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path, *, home: str | Path | None = None) -> Path:
     """Write ``report.html`` into a run directory, from what stands there.
 
     Parameters
     ----------
     run_dir : str or Path
         A directory that `RunWriter` wrote.
+    home : str or Path, optional
+        Where the directory will stand, from which originals are linked; by default where it is.
 
     Returns
     -------
     Path
-        The report: one file below 15 MB without scripts or outside references.
+        The report: one file below 15 MB that loads nothing. Its originals are linked where they
+        are still found.
 
     Raises
     ------
@@ -112,177 +57,96 @@ def write_report(run_dir: str | Path) -> Path:
 
     folder = Path(run_dir)
     facts, rows = read_run(folder)
-    source = resources.files("pyimgano.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, percent=_percent, flat=_flat)
+    environment.filters.update(number=number, percent=percent, flat=flat)
+    listed = sorted(rows, key=_first_to_last)[:LISTED]
+    links = {row["path"]: link(Path(home or folder), row["path"]) for row in listed}
+    template = environment.from_string(_source("report.html.j2"))
     target = folder / "report.html"
-    write_atomic(target, environment.from_string(source).render(_view(folder, facts, rows)))
+    write_atomic(
+        target, template.render(_page(), links=links, **_view(folder, facts, rows, listed))
+    )
     return target
 
 
-def _view(folder: Path, facts: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
+def _source(name: str) -> str:
+    return resources.files("pyimgano.runs").joinpath(name).read_text("utf-8")
+
+
+def _page() -> dict[str, str]:
+    """Return style and script, and the hash by which this script alone may run."""
+    script = _source("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    style, dark = _source("report.css").split("/* dark */\n")
+    return {"style": style, "dark": dark, "script": script, "script_hash": digest}
+
+
+def _view(
+    folder: Path, facts: dict[str, Any], rows: list[Row], listed: list[Row]
+) -> dict[str, Any]:
     """Return what the template shows."""
-    labelled = [row for row in rows if row["label"] is not None]
     limits = {  # the rows know them too, where a run ended before it could note them
         name: next((row[name] for row in [facts, *rows] if row.get(name) is not None), None)
         for name in ("threshold", "pixel_threshold")
     }
     threshold = limits["threshold"]
-    kinds = sorted({row["defect"] for row in labelled if row["label"] == DEFECT})
-    sections = _galleries(rows, threshold)
+    chart = histogram(rows, threshold)
+    sections = choose(rows, threshold)
     return {
         **limits,
+        **tallies(rows),
         "run": facts,
         "detector": facts.get("detector") or {},
-        "data": facts.get("data") or {},
-        "all": _tally("all", rows),
-        "good": _tally("good", [row for row in labelled if row["label"] == GOOD]),
-        "defect": _tally("defective", [row for row in labelled if row["label"] == DEFECT]),
-        "kinds": [
-            _tally(kind, [r for r in labelled if r["label"] == DEFECT and r["defect"] == kind])
-            for kind in kinds
-        ],
-        "unlabelled": _tally("unlabelled", [row for row in rows if row["label"] is None]),
-        "metrics": _metrics(facts.get("metrics") or {}),
-        "histogram": histogram(rows, threshold),
-        "galleries": sections,
-        "pictures": _pictures(folder, [row for _, _, shown in sections for row in shown]),
-        "legend": _data_uri("png", encode_png(legend(240, 12))),
+        "data": {k: v for k, v in (facts.get("data") or {}).items() if k != "layout"},
+        "model": model_facts(facts),
+        "images": image_facts(rows),
+        "metrics": metrics_table(facts.get("metrics") or {}),
+        "histogram": chart,
+        "charts": [found for found in (roc_chart(rows, threshold), pro_chart(facts)) if found],
+        "side": SIDE,
+        "scores": "" if chart is None else _scores(rows, threshold, chart),
+        "sections": sections,
+        "pictures": pictures(folder, [row for section in sections for row in section.rows]),
+        "thumbnails": thumbnails(folder, listed),
+        "legend": data_uri("png", encode_png(legend(240, 12))),
         "folder": _shared_folder([row["path"] for row in rows]),
+        "listed": listed,
         "errors": [row for row in rows if row["verdict"] == Verdict.ERROR],
+        "suspects": _suspects(facts),
     }
+
+
+def _scores(rows: list[Row], threshold: float | None, chart: Histogram) -> str:
+    """Return scores and axis as JSON of numbers and letters, which no markup can hide in."""
+    judged = [row for row in rows if row["score"] is not None]
+    return json.dumps(
+        {
+            "scores": [row["score"] for row in judged],
+            "labels": "".join(_LETTERS[row["label"]] for row in judged),
+            "threshold": threshold,
+            "low": chart.low,
+            "high": chart.high,
+            "log": chart.logarithmic,
+        },
+        separators=(",", ":"),
+    )
+
+
+def _first_to_last(row: Row) -> tuple[bool, float]:
+    """Order what could not be judged before the highest scores."""
+    return row["score"] is not None, -(row["score"] or 0.0)
+
+
+def _suspects(facts: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return the suspects, and how far each stands out where the run noted it."""
+    names = facts.get("suspects") or []
+    far = facts.get("suspects_z") or []
+    return list(zip(names, far if len(far) == len(names) else [None] * len(names), strict=True))
 
 
 def _shared_folder(paths: list[str]) -> str:
     """Return the start of all paths, up to a separator; empty if they share none."""
     start = os.path.commonprefix(paths)  # noqa: RUF071 - cut at a separator on the next line
     return start[: max(start.rfind("/"), start.rfind("\\")) + 1]
-
-
-def _tally(name: str, rows: list[Row]) -> Tally:
-    verdicts = [row["verdict"] for row in rows]
-    return Tally(name, *(verdicts.count(verdict) for verdict in (*Verdict, "")))
-
-
-def _metrics(metrics: Mapping[str, Any]) -> list[tuple[str, object, str, bool]]:
-    """Return (name, value, meaning, oracle) of each metric; an undefined one says why."""
-    reasons = metrics.get("undefined") or {}
-    table = []
-    for key, value in _flat({k: v for k, v in metrics.items() if k not in _COUNTED}):
-        name, meaning = _METRICS.get(key, (key, ""))
-        oracle = "f1max" in key or "oracle" in key
-        table.append((name, value, reasons.get(key, meaning), oracle))
-    known = {key for key, _ in _flat(metrics)}
-    table += [
-        (_METRICS.get(key, (key,))[0], None, why, False)
-        for key, why in reasons.items()
-        if key not in known
-    ]
-    return table
-
-
-def _galleries(rows: list[Row], threshold: float | None) -> list[tuple[str, str, list[Row]]]:
-    """Choose what to show: (title, explanation, rows) of each section; no image twice."""
-    judged = [row for row in rows if row["score"] is not None]
-    if not judged:
-        return []
-    passed = [row for row in judged if row["verdict"] != Verdict.NG and row["label"] != DEFECT]
-    middle = float(np.median([row["score"] for row in passed])) if passed else 0.0
-    border = judged if threshold is not None else []
-
-    def rising(row: Row) -> float:
-        return float(row["score"])
-
-    def falling(row: Row) -> float:
-        return -rising(row)
-
-    misses = [r for r in judged if r["label"] == DEFECT and r["verdict"] == Verdict.OK]
-    alarms = [r for r in judged if r["label"] == GOOD and r["verdict"] == Verdict.NG]
-    high = [r for r in judged if r["verdict"] == Verdict.NG] if border else judged
-    plans = (
-        ("Worst misses", "Known defects judged OK, the lowest scores first.", misses, rising),
-        ("False alarms", "Good parts judged NG, the highest scores first.", alarms, falling),
-        ("Strongest NG" if border else "Highest scores", "Highest first.", high, falling),
-        (
-            "Borderline",
-            "The scores nearest to the threshold: a small change would turn them.",
-            border,
-            lambda row: abs(rising(row) - (threshold or 0.0)),
-        ),
-        (
-            "Typical OK" if border else "Typical",
-            "The scores nearest to their middle.",
-            passed,
-            lambda row: abs(rising(row) - middle),
-        ),
-    )
-    seen: set[int] = set()
-    sections = []
-    for title, text, candidates, key in plans:
-        shown = sorted((row for row in candidates if id(row) not in seen), key=key)[:GALLERY]
-        seen.update(id(row) for row in shown)
-        if shown:
-            sections.append((title, text, shown))
-    return sections
-
-
-def _pictures(folder: Path, rows: list[Row]) -> dict[str, str]:
-    """Return a data URI for each overlay that is there, all of them within `PICTURE_BYTES`."""
-    paths = [row["overlay"] for row in rows if row["overlay"]]
-    pictures = {}
-    for path in paths:
-        try:
-            pictures[path] = _thumbnail(folder / path, PICTURE_BYTES // len(paths))
-        except ImageError:  # removed or damaged since: the card says so
-            continue
-    return pictures
-
-
-def _thumbnail(path: Path, limit: int) -> str:
-    """Encode the largest JPEG that fits."""
-    import cv2
-    import simplejpeg
-
-    image = read_image(path)
-    data = b""
-    for side in _SIDES:
-        factor = min(1.0, side / max(image.shape[:2]))
-        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        data = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=82, colorspace="RGB")
-        if len(data) <= limit:
-            break
-    return _data_uri("jpeg", data)
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested mappings as one list of dotted names."""
-    table: list[tuple[str, Any]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            table += _flat(value, f"{prefix}{name}.")
-        else:
-            table.append((f"{prefix}{name}", value))
-    return table
-
-
-def _number(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(_number(item) for item in value)
-    if value is None or value == "":
-        return "—"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _percent(value: float | None) -> str:
-    if value is None:
-        return "—"
-    if 0 < value < 0.001:
-        return "< 0.1 %"
-    return f"{100 * value:.{0 if value in {0.0, 1.0} else 1}f} %"

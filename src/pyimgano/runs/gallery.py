@@ -1,0 +1,177 @@
+"""The pictures of a report: which images are worth a look, and how they fit into one file."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+import numpy as np
+
+from pyimgano.errors import ImageError
+from pyimgano.images import read_image
+from pyimgano.inspection import Verdict
+from pyimgano.records import DEFECT, GOOD
+from pyimgano.runs.report_facts import is_there
+from pyimgano.views.intake import prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from pyimgano.runs.report_tables import Row
+
+__all__ = ["Section", "choose", "data_uri", "link", "pictures", "thumbnails"]
+
+PICTURE_BYTES = 7_000_000  # of all galleries, before base64 makes them a third larger
+THUMBNAIL_BYTES = 2_200_000
+THUMBNAIL = 72
+SHOWN = 6
+_SIDES = (640, 480, 360, 280, 200)
+_GAP = 4  # between the panels of a picture of a run
+_QUALITY = 82
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A handful of images under one heading."""
+
+    title: str
+    text: str
+    rows: list[Row]
+
+
+def choose(rows: list[Row], threshold: float | None) -> list[Section]:
+    """Choose what to show; no image twice, and no section empty."""
+    judged = [row for row in rows if row["score"] is not None]
+    passed = [row for row in judged if row["verdict"] != Verdict.NG and row["label"] != DEFECT]
+    middle = float(np.median([row["score"] for row in passed])) if passed else 0.0
+    border = judged if threshold is not None else []
+    misses = [r for r in judged if r["label"] == DEFECT and r["verdict"] == Verdict.OK]
+    alarms = [r for r in judged if r["label"] == GOOD and r["verdict"] == Verdict.NG]
+    high = [r for r in judged if r["verdict"] == Verdict.NG] if border else judged
+
+    def away(centre: float) -> Callable[[Row], float]:
+        return lambda row: abs(row["score"] - centre)
+
+    plans: tuple[tuple[str, str, list[Row], Callable[[Row], float]], ...] = (
+        (
+            "Worst misses",
+            "Known defects judged OK, the lowest scores first.",
+            misses,
+            lambda row: row["score"],
+        ),
+        (
+            "False alarms",
+            "Good parts judged NG, the highest scores first.",
+            alarms,
+            lambda row: -row["score"],
+        ),
+        (
+            "Strongest NG" if border else "Highest scores",
+            "Highest first.",
+            high,
+            lambda row: -row["score"],
+        ),
+        (
+            "Borderline",
+            "The scores nearest to the threshold: a small change would turn them.",
+            border,
+            away(threshold or 0.0),
+        ),
+        (
+            "Typical OK" if border else "Typical",
+            "The scores nearest to their middle.",
+            passed,
+            away(middle),
+        ),
+    )
+    seen: set[int] = set()
+    sections = []
+    for title, text, candidates, key in plans:
+        shown = sorted((row for row in candidates if id(row) not in seen), key=key)[:SHOWN]
+        seen.update(id(row) for row in shown)
+        if shown:
+            sections.append(Section(title, text, shown))
+    return sections
+
+
+def pictures(folder: Path, rows: list[Row]) -> dict[str, list[str]]:
+    """Return the panels of each picture that is there as data URIs, all of them in one budget."""
+    kept = [row for row in rows if row["overlay"]]
+
+    def encode(row: Row) -> list[str]:
+        panels = _panels(folder, row)
+        found: list[bytes] = []
+        for side in _SIDES:
+            found = [_jpeg(panel, side) for panel in panels]
+            if sum(map(len, found)) <= PICTURE_BYTES // len(kept):
+                break
+        return [data_uri("jpeg", data) for data in found]
+
+    encoded = zip(kept, prefetch(encode, kept), strict=True)
+    return {row["overlay"]: found for row, found in encoded if found}
+
+
+def thumbnails(folder: Path, rows: list[Row]) -> dict[str, str]:
+    """Return a small image of each picture that is there, as many as their budget holds."""
+    kept = [row for row in rows if row["overlay"]]
+
+    def encode(row: Row) -> list[bytes]:
+        return [_jpeg(panel, THUMBNAIL) for panel in _panels(folder, row)[:1]]
+
+    found: dict[str, str] = {}
+    room = THUMBNAIL_BYTES
+    for row, encoded in zip(kept, prefetch(encode, kept), strict=True):
+        for data in encoded:
+            room -= len(data)
+            found[row["overlay"]] = data_uri("jpeg", data)
+        if room < 0:
+            break
+    return found
+
+
+def link(folder: Path, path: str) -> str | None:
+    """Return the reference from a run directory to an original that is there, or None."""
+    if not is_there(path):
+        return None
+    try:
+        relative = os.path.relpath(Path(path).resolve(), folder.resolve())
+    except ValueError:  # pragma: no cover - on another drive, which only Windows has
+        return None
+    # Quoted whole: a name such as "javascript:x" or "a?b#c" is a name.
+    return quote(os.fsencode(Path(relative).as_posix()), safe="/")
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Return bytes as the source of an image."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _panels(folder: Path, row: Row) -> list[NDArray[np.uint8]]:
+    """Return image, map and regions; nothing if the picture was removed or damaged since."""
+    try:
+        picture = read_image(folder / row["overlay"])
+    except ImageError:
+        return []
+    count = row.get("panels", 1)
+    width = (picture.shape[1] - _GAP * (count - 1)) // count
+    if picture.dtype != np.uint8 or width < 1:
+        return []
+    found = [picture[:, i * (width + _GAP) : i * (width + _GAP) + width] for i in range(count)]
+    return cast(list["NDArray[np.uint8]"], found)
+
+
+def _jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+    import cv2
+    import simplejpeg
+
+    factor = min(1.0, side / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    pixels = np.ascontiguousarray(small)
+    return bytes(simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorspace="RGB"))

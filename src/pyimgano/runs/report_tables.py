@@ -1,0 +1,143 @@
+"""The numbers of a report: rates with their intervals, verdicts by kind, metrics, facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyimgano.calibration import false_reject_bound
+from pyimgano.inspection import Verdict
+from pyimgano.records import DEFECT, GOOD
+
+__all__ = ["Rate", "Row", "Tally", "flat", "metrics_table", "number", "percent", "tallies"]
+
+Row = dict[str, Any]
+"""A line of ``results.jsonl``."""
+
+_METRICS = {
+    "auroc": ("AUROC", "a random defect scores above a random good part; 0.5 is chance"),
+    "ap": ("Average precision", "area under precision over recall"),
+    "f1max": ("F1 max", "best F1 of any threshold"),
+    "f1max_threshold": ("F1 max threshold", "where that F1 is reached"),
+    "pixel_auroc": ("Pixel AUROC", "a random defective pixel is above a random good one"),
+    "pixel_ap": ("Pixel average precision", "area under precision over recall of pixels"),
+    "pixel_f1max": ("Pixel F1 max", "best pixel F1 of any threshold"),
+    "pixel_f1max_threshold": ("Pixel F1 max threshold", "where that F1 is reached"),
+    "aupro_0.3": ("AUPRO 0.3", "overlap with each defect, up to 30 % false-positive pixels"),
+    "aupro_0.05": ("AUPRO 0.05", "overlap with each defect, up to 5 % false-positive pixels"),
+    "n_regions": ("Defect regions", "connected regions in the ground truth"),
+}
+_COUNTED = {"undefined", "at_threshold", "errors"}  # told elsewhere, from the rows themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """k of n, with its Clopper-Pearson interval (1934) of 95 % confidence."""
+
+    k: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        """The share, or None of nothing."""
+        return self.k / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lowest and highest rate that agree with what was seen."""
+        low = false_reject_bound(self.n, self.k, 0.025)
+        high = false_reject_bound(self.n, self.k + 1, 0.975)
+        return 0.0 if low is None else low, 1.0 if high is None else high
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How images of one kind were judged."""
+
+    name: str
+    ok: int
+    ng: int
+    error: int
+    undecided: int
+
+    @property
+    def total(self) -> int:
+        """All images of the kind."""
+        return self.ok + self.ng + self.error + self.undecided
+
+    @property
+    def flagged(self) -> Rate:
+        """NG among those that could be judged."""
+        return Rate(self.ng, self.ok + self.ng)
+
+    @property
+    def passed(self) -> Rate:
+        """OK among those that could be judged."""
+        return Rate(self.ok, self.ok + self.ng)
+
+
+def tallies(rows: list[Row]) -> dict[str, Any]:
+    """Count verdicts: of all images, by label, and (``kinds``) by kind of defect."""
+    defective = [row for row in rows if row["label"] == DEFECT]
+    kinds = sorted({row["defect"] for row in defective})
+    return {
+        "all": _tally("all", rows),
+        "good": _tally("good", [row for row in rows if row["label"] == GOOD]),
+        "defect": _tally("defective", defective),
+        "unlabelled": _tally("unlabelled", [row for row in rows if row["label"] is None]),
+        "kinds": [_tally(kind, [r for r in defective if r["defect"] == kind]) for kind in kinds],
+    }
+
+
+def _tally(name: str, rows: list[Row]) -> Tally:
+    verdicts = [row["verdict"] for row in rows]
+    return Tally(name, *(verdicts.count(verdict) for verdict in (*Verdict, "")))
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> list[tuple[str, object, str, bool]]:
+    """Return (name, value, meaning, oracle) of each metric; an undefined one says why."""
+    reasons = metrics.get("undefined") or {}
+    order = {name: place for place, name in enumerate(_METRICS)}
+    told = sorted(metrics.keys() - _COUNTED, key=lambda name: (order.get(name, len(order)), name))
+    table = []
+    for key, value in flat({name: metrics[name] for name in told}):
+        name, meaning = _METRICS.get(key, (key, ""))
+        oracle = "f1max" in key or "oracle" in key
+        table.append((name, value, reasons.get(key, meaning), oracle))
+    known = {key for key, _ in flat(metrics)}
+    table += [
+        (_METRICS.get(key, (key,))[0], None, why, False)
+        for key, why in reasons.items()
+        if key not in known
+    ]
+    return table
+
+
+def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested mappings as one list of dotted names."""
+    table: list[tuple[str, Any]] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            table += flat(value, f"{prefix}{name}.")
+        else:
+            table.append((f"{prefix}{name}", value))
+    return table
+
+
+def number(value: object) -> str:
+    """Return four digits of a float, a list with commas, and a dash for nothing."""
+    if isinstance(value, list):
+        return ", ".join(number(item) for item in value)
+    if value is None or value == "":
+        return "—"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent; what is not nothing never reads as nothing."""
+    if value is None:
+        return "—"
+    if 0 < value < 0.001:
+        return "< 0.1 %"
+    return f"{100 * value:.{0 if value in {0.0, 1.0} else 1}f} %"
