@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import pyimgano
 from cli_calls import call, spawn
@@ -65,7 +67,28 @@ def test_wrong_usage_is_2(wrong):
     ended = call(*wrong)
     assert ended.code == 2
     assert ended.out == ""
-    assert "Usage:" in ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert "see: pyimgano " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        (("fti", "good"), "'fit'"),
+        (("fit", "good", "--extracter", "x"), "--extractor"),
+        (("--qiet", "list"), "--quiet"),
+        (("list", "extractor"), "'extractors'"),
+        (("fit", "good", "-o", "m", "--detector", "patchcor"), "'vision_patchcore'"),
+    ],
+)
+def test_what_is_misspelt_gets_its_near_match(wrong, near, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("good").mkdir()
+    Image.new("L", (8, 8)).save("good/a.png")
+    ended = call(*wrong)
+    assert (ended.code, ended.out) == (2, "")
+    assert near in ended.err
 
 
 def test_global_options_may_follow_the_verb():
@@ -80,7 +103,7 @@ def test_threads_are_set_before_numpy_is_imported():
     look = (
         "import os, sys\n"
         "from pyimgano.cli import list as verb\n"
-        "verb._registries = lambda: print(os.environ['OMP_NUM_THREADS'], 'numpy' in sys.modules)"
+        "verb.registries = lambda: print(os.environ['OMP_NUM_THREADS'], 'numpy' in sys.modules)"
     )
     assert spawn("list", "--threads", 1, before=look).out == "1 False\n"
 
@@ -103,7 +126,7 @@ def test_an_error_is_one_line_and_a_traceback_only_with_debug():
 
 
 def test_a_bug_is_4_and_says_so(monkeypatch):
-    monkeypatch.setattr("pyimgano.cli.list._registries", lambda: {}["nothing"])
+    monkeypatch.setattr("pyimgano.cli.list.registries", lambda: {}["nothing"])
     line = "error: KeyError: 'nothing'; this is a bug: run again with --debug\n"
     assert call("list") == (4, "", line)
     told = call("list", "--debug").err
@@ -122,7 +145,7 @@ def test_warnings_are_one_line(capsys):
 def test_list_shows_all_tables():
     ended = call("list")
     assert ended.code == 0
-    for word in (*DETECTORS, "efficientnet_lite0", "mvtec", "auroc", "runs"):
+    for word in (*DETECTORS, "efficientnet_lite0", "mvtec", "auroc", "installed"):
         assert word in ended.out
     assert all(len(line) <= 80 for line in ended.out.splitlines())
 
@@ -131,14 +154,14 @@ def test_list_one_table():
     ended = call("list", "datasets")
     assert "visa" in ended.out
     assert "vision_patchcore" not in ended.out
-    assert call("list", "-q") == (0, "", "")
+    assert call("list", "detectors", "-q").out.split() == list(DETECTORS)
 
 
 def test_list_as_json():
     facts = json.loads(call("list", "detectors", "--json").out)
     assert list(facts) == ["detectors"]
     assert [one["name"] for one in facts["detectors"]] == list(DETECTORS)
-    assert all(one["summary"] and one["runs_here"] for one in facts["detectors"])
+    assert all(one["summary"] and one["installed"] for one in facts["detectors"])
 
 
 def test_list_says_what_is_missing(monkeypatch):
@@ -148,6 +171,6 @@ def test_list_says_what_is_missing(monkeypatch):
     assert 'to run efficientnet_lite0 here: pip install "pyimgano[lite]"' in ended.out
     facts = json.loads(call("list", "extractors", "--json").out)
     lite = next(one for one in facts["extractors"] if one["name"] == "efficientnet_lite0")
-    assert not lite["runs_here"]
+    assert not lite["installed"]
     assert lite["missing"] == ["onnxruntime"]
     assert lite["install"] == 'pip install "pyimgano[lite]"'

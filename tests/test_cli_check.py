@@ -75,8 +75,13 @@ def test_as_json_everything_is_there(harmed):
     assert facts["suggestions"]
 
 
-def test_quiet_says_it_by_the_exit_code(harmed, sound):
-    assert call("check", harmed, "-q") == (1, "", "")
+def test_quiet_names_what_is_wrong_alone(harmed, sound):
+    ended = call("check", harmed, "-q")
+    assert (ended.code, ended.err) == (1, "")
+    wrong = [f"cut{i}.png: " for i in range(6)] + ["black.png: blank"]
+    lines = ended.out.splitlines()
+    assert len(lines) == 7
+    assert all(line.startswith(name) for line, name in zip(lines, wrong, strict=True))
     assert call("check", sound, "-q") == (0, "", "")
 
 

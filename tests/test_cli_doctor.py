@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
 from cli_calls import call
-from pyimgano.cli.doctor import _available_memory, _look_at, _simd
+from pyimgano.cli import doctor as verb
+from pyimgano.cli._trial import SLOW
 from pyimgano.estimator import DETECTORS
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.models.knn_index import INDEXES
 from pyimgano.threads import VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """On a machine that is busy with other tests, loading takes longer."""
+    monkeypatch.setattr(verb, "_PATIENCE", 60.0)
+
 
 NOWHERE = "/proc"  # not even root can make a file there
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -49,6 +55,7 @@ def test_json_is_one_object(tmp_path, monkeypatch):
     assert found["folders"]["current"]["path"] == str(tmp_path)
     assert found["folders"]["temporary"]["free"] > 0
     first = found["first_verdict"]
+    assert set(found["machine"]["limits"]) == {"processors", "memory", "memory_left"}
     assert 0 < first["seconds_to_judge"] < first["seconds"]
     assert first["extractor"] in EXTRACTORS
 
@@ -72,6 +79,7 @@ def test_a_missing_package_comes_with_its_pip_line(monkeypatch):
         "name": "faiss",
         "runs_here": False,
         "missing": ["faiss"],
+        "broken": {},
         "install": 'pip install "pyimgano[faiss]"',
     }
 
@@ -89,6 +97,46 @@ def test_a_package_that_cannot_be_loaded_is_1_with_its_reason(tmp_path, monkeypa
     assert "next:" not in ended.out
 
 
+def test_a_package_that_is_installed_but_broken_does_not_run(tmp_path, monkeypatch):
+    (tmp_path / "faiss.py").write_text("raise ImportError('libgomp.so.1: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    ended = call("doctor")
+    assert ended.code == 0, "the core alone can judge"
+    assert "broken      faiss: ImportError: libgomp.so.1: cannot open" in ended.out
+    assert "indexes     numpy\n" in ended.out
+    assert 'to run faiss here: pip install --force-reinstall "pyimgano[faiss]"' in ended.out
+    found = json.loads(call("doctor", "--json").out)
+    faiss = next(one for one in found["here"]["indexes"] if one["name"] == "faiss")
+    assert (faiss["runs_here"], faiss["missing"]) == (False, [])
+
+
+def test_a_package_that_loads_for_ever_is_not_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "faiss.py").write_text("import time; time.sleep(600)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    monkeypatch.setattr(verb, "_PATIENCE", 0.01)
+    ended = call("doctor")
+    assert f"not tried   faiss: {SLOW}" in ended.out
+    assert "to run faiss here" not in ended.out
+    found = json.loads(call("doctor", "--json").out)
+    faiss = next(one for one in found["here"]["indexes"] if one["name"] == "faiss")
+    assert (faiss["runs_here"], faiss["install"]) == (None, "")
+
+
+def test_the_limits_of_a_container_are_told(monkeypatch):
+    tight = {"processors": 0.5, "memory": 4 * 10**9, "memory_left": 10**9}
+    monkeypatch.setenv(VARIABLE, "2")
+    monkeypatch.setattr(verb, "limits", lambda: tight)
+    told = call("doctor").out.replace("\n" + " " * 12, " ")
+    assert "this container may use 0.5 at a time: --threads 1 may be faster" in told
+    assert "this container may use 4.0 GB, 1.0 GB are left" in told
+    monkeypatch.setattr(verb, "limits", lambda: {**tight, "processors": 8.0, "memory": None})
+    told = call("doctor").out
+    assert "may be faster" not in told
+    assert "4.0 GB" not in told
+
+
 @linux
 @pytest.mark.parametrize("which", ["current", "temporary"])
 def test_a_folder_that_cannot_be_written_is_1(which, monkeypatch):
@@ -103,47 +151,3 @@ def test_a_folder_that_cannot_be_written_is_1(which, monkeypatch):
     assert ended.err == f"error: {found['to_do'][0]}\n"
     assert ended.err.startswith(f"error: the {which} folder {NOWHERE} cannot be written (")
     assert ("TMPDIR" in ended.err) == (which == "temporary")
-
-
-@linux
-def test_a_current_folder_that_is_gone(tmp_path, monkeypatch):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    assert _look_at(Path.cwd) == {"path": "(not found)", "free": None, "error": os.strerror(2)}
-
-
-def test_memory_is_read_from_the_system_or_asked_for(tmp_path):
-    told = tmp_path / "meminfo"
-    told.write_text("MemTotal:  4096 kB\nMemAvailable:    2048 kB\nSwapFree:  1 kB\n")
-    assert _available_memory(told) == 2048 * 1024
-    asked = _available_memory(tmp_path / "absent")
-    known = "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", ())
-    assert asked > 0 if known else asked is None
-
-
-def test_memory_that_nobody_tells_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sysconf_names", {}, raising=False)  # as on Windows and macOS
-    assert _available_memory(tmp_path / "absent") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        (
-            "flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni amx_tile\nflags\t\t: fpu\n",
-            ["AVX2", "AVX-512", "AVX-512 VNNI", "AMX"],
-        ),
-        ("Features\t: fp asimd sve neon\n", ["NEON", "SVE"]),
-        ("flags\t\t: fpu sse2 not_avx2\n", []),
-    ],
-)
-def test_vector_instructions_are_read_from_the_flags(tmp_path, text, names):
-    told = tmp_path / "cpuinfo"
-    told.write_text("processor\t: 0\nvmx flags\t: avx2\n" + text)
-    assert sorted(_simd(told)) == sorted(names)
-
-
-def test_without_flags_numpy_is_asked(tmp_path):
-    assert _simd(tmp_path / "absent")

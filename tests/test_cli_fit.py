@@ -55,7 +55,7 @@ def test_options_reach_the_detector(goods, parts, tmp_path):
         *("--set", "coreset=1", "--set", "index=numpy", "--set", "bit_depth=null"),
         *("--hold-out", parts / "test" / "good", "--quiet"),
     )
-    assert ended == (0, "", "")
+    assert ended == (0, f"{model}\n", "")
     detector = pyimgano.load(model)
     assert detector.contamination == 0.1
     assert detector.keep_suspects

@@ -70,8 +70,8 @@ def test_overlays_of_ng_only(model, goods, defect, tmp_path):
 
 def test_fail_on_ng_is_3(model, goods, defect, tmp_path):
     out = ("--out", tmp_path / "run", "--fail-on-ng", "-q")
-    assert call("predict", model, goods, *out) == (0, "", "")
-    assert call("predict", model, goods, defect, *out) == (3, "", "")
+    assert call("predict", model, goods, *out) == (0, "3 OK, 0 NG\n", "")
+    assert call("predict", model, goods, defect, *out) == (3, "3 OK, 1 NG\n", "")
 
 
 def test_an_unreadable_file_is_an_error_row_and_exit_1(model, goods, defect, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from cli_calls import call
 from pyimgano.inspection import Inspection, Verdict
 from pyimgano.runs.artifacts import RunWriter
@@ -18,6 +20,9 @@ def test_the_report_of_a_run_is_written_again(tmp_path):
     for run in runs:
         assert str(run / "report.html") in "".join(ended.out.split())
         assert "a.png" in (run / "report.html").read_text()
+    reports = [str(run / "report.html") for run in runs]
+    assert call("report", *runs, "-q") == (0, "\n".join(reports) + "\n", "")
+    assert json.loads(call("report", *runs, "--json").out) == {"reports": reports}
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyimgano.errors import InputError, OutputError
+from pyimgano.errors import InputError, MissingExtra, OutputError
 from pyimgano.inspection import COLUMNS, Inspection, Inspections, Verdict
 from pyimgano.records import Region, Sample
 
@@ -218,3 +219,35 @@ def test_a_notebook_shows_verdict_reason_and_picture(tmp_path):
     assert "<img" not in Inspection(source=str(path), **facts)._repr_html_()
     broken = Inspection(source="x", verdict=Verdict.ERROR, error="cannot be read")._repr_html_()
     assert "<b>ERROR</b> x: cannot be read" in broken
+
+
+def test_a_frame_has_the_columns_and_digits_of_the_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    sample = Sample("d/1.png", split="test", category="nut", defect="crack", label=1)
+    undecodable = Sample(b"pr\xfcf.png".decode("utf-8", "surrogateescape"))
+    score = 0.1 + 0.2
+    found = Inspections([ng(source=sample, score=score), ok(source=undecodable), error()])
+    frame = found.to_frame()
+    assert tuple(frame.columns) == COLUMNS
+    kinds = {name: str(kind) for name, kind in frame.dtypes.items()}
+    assert kinds == {
+        **dict.fromkeys(COLUMNS, "string"),
+        **dict.fromkeys(("label", "n_regions"), "Int64"),
+        **dict.fromkeys(("score", "threshold", "area_fraction"), "Float64"),
+    }
+    assert frame["score"].tolist()[0] == score
+    assert frame["path"].tolist()[1] == "pr\\udcfcf.png"
+    table = pandas.read_csv(
+        io.StringIO(found.to_csv().encode("utf-8", "backslashreplace").decode()), dtype=kinds
+    )
+    pandas.testing.assert_frame_equal(frame, table)
+    assert frame.loc[2].isna().tolist() == [
+        name not in {"path", "verdict", "error"} for name in COLUMNS
+    ]
+    assert Inspections([]).to_frame().dtypes.equals(frame.dtypes)
+
+
+def test_without_pandas_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r'to_frame needs .* pip install "pyimgano\[pandas\]"'):
+        batch().to_frame()

@@ -39,12 +39,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return import_module("pyimgano.metrics")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'pyimgano' has no attribute {name!r}")
+if not TYPE_CHECKING:  # pragma: no branch - a type checker would believe in any name
+
+    def __getattr__(name: str) -> Any:
+        if name == "metrics":
+            return import_module("pyimgano.metrics")
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'pyimgano' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

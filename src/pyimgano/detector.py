@@ -18,17 +18,19 @@ from pyimgano.calibration import Conformal, ThresholdRule, block_folds, check_co
 from pyimgano.datasets._sources import as_sources
 from pyimgano.errors import CalibrationError, NotFittedError, ParameterError, UnjudgedError
 from pyimgano.estimator import DETECTORS, Estimator
-from pyimgano.inspection import Inspection, Inspections
+from pyimgano.inspecting import Inspecting
+from pyimgano.inspection import Inspections
 from pyimgano.judging import Judge, Reading, attempt
+from pyimgano.learned import Learned
 from pyimgano.synthesis.golden import golden_image
 from pyimgano.views.intake import Images, learn, prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from pyimgano.records import Certainty
+    from pyimgano.inspection import Inspection
     from pyimgano.views.intake import Goods, Intake
 
 __all__ = ["DETECTORS", "Detector"]
@@ -37,19 +39,8 @@ GOLDEN_SEEDS = (1, 2)
 _log = logging.getLogger(__name__)
 
 
-class _Learned:
-    intake_: Intake
-    hashes_: tuple[str, ...]
-    skipped_: tuple[tuple[str, str], ...]
-    suspects_: tuple[str, ...]
-    decision_scores_: NDArray[np.float64]
-    threshold_: float
-    pixel_threshold_: float | None
-    certainty_: Certainty
-
-
 @dataclass(kw_only=True, eq=False)
-class Detector(_Learned, Estimator):
+class Detector(Learned, Estimator):
     """A detector learns from good images and judges others.
 
     Fields are parameters; what is learned ends in an underscore. A subclass is a keyword-only
@@ -220,7 +211,7 @@ class Detector(_Learned, Estimator):
         return self
 
     @final
-    def inspect(self, X: Any, *, batch_size: int = 8) -> Iterator[Inspection]:  # noqa: N803
+    def inspect(self, X: Any, *, batch_size: int = 8) -> Inspecting:  # noqa: N803
         """Judge images one after another with constant memory; never raises for an image.
 
         Parameters
@@ -230,15 +221,26 @@ class Detector(_Learned, Estimator):
         batch_size : int
             Images that are inferred together; it does not change the results.
 
-        Yields
+        Returns
+        -------
+        Inspecting
+            An iterator that gives one `Inspection` an image, in order, and judges while it is
+            iterated; in a notebook it shows the next few. What cannot be judged has the verdict
+            ERROR and a reason.
+
+        Raises
         ------
-        Inspection
-            One an image, in order. What cannot be judged has the verdict ERROR and a reason.
+        ParameterError, NotFittedError, InputError
+            At once, if there is nothing to judge, or nothing to judge it with.
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size must be at least 1, got {batch_size}")
-        intake = self._require_fitted()
+        self._require_fitted()
         sources = as_sources(X)
+        return Inspecting(self._stream(sources, batch_size), sources)
+
+    def _stream(self, sources: Sequence[Any], size: int) -> Generator[Inspection, None, None]:
+        intake = self.intake_
 
         def look(source: Any) -> tuple[Any, NDArray[np.uint8] | Exception]:
             return source, attempt(intake.see, source)
@@ -246,7 +248,7 @@ class Detector(_Learned, Estimator):
         seen = prefetch(look, sources)
         limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
         judge = Judge(self._infer, self._finish, *limits)
-        while batch := list(islice(seen, batch_size)):
+        while batch := list(islice(seen, size)):
             yield from judge.judge(batch)
 
     @final
@@ -324,7 +326,7 @@ class Detector(_Learned, Estimator):
 
     def _judge_all(self, X: Any, *, with_maps: bool) -> Inspections:  # noqa: N803
         """Judge everything, then raise if anything could not be judged."""
-        found = self.inspect(X)
+        found: Iterable[Inspection] = self.inspect(X)
         if not with_maps:
             found = (dataclasses.replace(one, map=None) for one in found)
         judged = Inspections(found)

@@ -18,6 +18,7 @@ from pyimgano.atomic import write_atomic
 from pyimgano.errors import ImageError, InputError
 from pyimgano.images import read_image
 from pyimgano.maps.overlay import encode_png, side_by_side
+from pyimgano.optional import require
 from pyimgano.records import Region, Sample
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pandas import DataFrame
+
+    from pyimgano.images import ImageSource
 
 __all__ = ["COLUMNS", "Inspection", "Inspections", "Verdict"]
 
@@ -43,6 +47,13 @@ COLUMNS = (
 )
 """Columns of ``results.csv``, in order. ``label`` is the ground truth; empty where unknown."""
 
+_NUMBERS = {
+    "label": "Int64",
+    "score": "Float64",
+    "threshold": "Float64",
+    "n_regions": "Int64",
+    "area_fraction": "Float64",
+}
 UNJUDGED = -1
 _SHOWN_SIDE = 320
 _FORMULA = ("=", "+", "-", "@", "\t")
@@ -144,25 +155,7 @@ class Inspection:
 
     def _repr_html_(self) -> str:
         """Show the verdict, its reason and, if the file is still there, the picture."""
-        verdict = str(self.verdict) if self.verdict is not None else "no threshold"
-        text = f"<p><b>{verdict}</b> {html.escape(self.path)}: {html.escape(self.reason)}</p>"
-        data = self._picture()
-        if data is None:
-            return text
-        return f'{text}<img alt="image, map and regions" src="data:image/png;base64,{data}">'
-
-    def _picture(self) -> str | None:
-        """Return image, map and regions side by side as base64 PNG; None without map or file."""
-        if self.map is None:
-            return None
-        try:
-            image = read_image(self.source)
-            row = side_by_side(
-                image, self.map, self.pixel_threshold, self.regions, max_side=_SHOWN_SIDE
-            )
-        except (ImageError, InputError):
-            return None
-        return base64.b64encode(encode_png(row)).decode("ascii")
+        return as_html(self, self.source)
 
 
 class Inspections(Sequence[Inspection]):
@@ -235,6 +228,31 @@ class Inspections(Sequence[Inspection]):
             write_atomic(path, text)
         return text
 
+    def to_frame(self) -> DataFrame:
+        """Return the table as a pandas data frame; what is missing or unknown is ``NA``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns `COLUMNS`: text as ``string``, counts and labels as ``Int64``, the rest as
+            ``Float64``. Text stands as it is: no formula is disarmed.
+
+        Raises
+        ------
+        MissingExtra
+            If pandas is not installed; the message holds the pip line.
+        """
+        pandas = require("pandas", extra="pandas", purpose="Inspections.to_frame")
+        rows = [item.row() for item in self._items]
+        kinds = {**dict.fromkeys(COLUMNS, "string"), **_NUMBERS}
+        frame: DataFrame = pandas.DataFrame(
+            {
+                name: pandas.array([_known(row[name]) for row in rows], dtype=kind)
+                for name, kind in kinds.items()
+            }
+        )
+        return frame
+
     def _repr_html_(self) -> str:
         columns = ("path", "score", "threshold", "verdict", "n_regions", "error")
         head = "".join(f"<th>{name}</th>" for name in columns)
@@ -243,6 +261,22 @@ class Inspections(Sequence[Inspection]):
             for row in (item.row() for item in self._items[:100])
         )
         return f"<p>{html.escape(self.summary())}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def as_html(one: Inspection, source: ImageSource) -> str:
+    """Show verdict, reason and picture; ``source`` is the image, of which a record has no copy."""
+    verdict = str(one.verdict) if one.verdict is not None else "no threshold"
+    text = f"<p><b>{verdict}</b> {html.escape(one.path)}: {html.escape(one.reason)}</p>"
+    if one.map is None:
+        return text
+    try:
+        row = side_by_side(
+            read_image(source), one.map, one.pixel_threshold, one.regions, max_side=_SHOWN_SIDE
+        )
+    except (ImageError, InputError):
+        return text
+    data = base64.b64encode(encode_png(row)).decode("ascii")
+    return f'{text}<img alt="image, map and regions" src="data:image/png;base64,{data}">'
 
 
 def csv_cells(row: dict[str, object]) -> list[str]:
@@ -258,6 +292,13 @@ def _cell(value: object) -> str:
     text = str(value).replace("\r", r"\r")  # the csv writer leaves it bare, which breaks the row
     dangerous = isinstance(value, str) and text.startswith(_FORMULA)
     return f"'{text}" if dangerous else text
+
+
+def _known(value: object) -> object:
+    """Return None for what is empty; the bytes of an undecodable name become escapes."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") or None
 
 
 def _short(value: object) -> str:

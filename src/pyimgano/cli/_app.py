@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from pyimgano import __version__
-from pyimgano.errors import PyimganoError
+from pyimgano.errors import ParameterError, PyimganoError
 from pyimgano.threads import set_budget
 
 if TYPE_CHECKING:
@@ -36,8 +39,16 @@ class ExitCode(IntEnum):
     FOUND_NG = 3
     BUG = 4
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
+# How OpenCV, threads, the loader and the kernel say it.
+_OUT_OF_MEMORY = (
+    "Insufficient memory",
+    "can't start new thread",
+    "failed to map segment",
+    "Cannot allocate memory",
+)
 _EPILOG = """\b
 Exit codes:
     0  done, all images judged
@@ -46,6 +57,7 @@ Exit codes:
     3  predict --fail-on-ng: all images judged, at least one is NG
     4  a bug in pyimgano
   130  interrupted by Ctrl-C; what was judged so far is kept
+  143  the same, by SIGTERM
 """
 
 
@@ -55,31 +67,50 @@ class Settings:
 
     debug: bool = False
     quiet: bool = False
+    stopped: ExitCode = ExitCode.INTERRUPTED
+
+
+_WrongUsage: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 
 class _Verbs(TyperGroup):
     """The verbs; global options may stand before or after them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _globals_first(args))
+        if not args:
+            return super().parse_args(ctx, args)  # shows the help
+        try:
+            return super().parse_args(ctx, _globals_first(args))
+        except _WrongUsage as error:
+            raise ParameterError(_in_one_line(error)) from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _termination_as_interrupt(ctx.obj):
+                return super().invoke(ctx)
+        except _WrongUsage as error:
+            raise ParameterError(_in_one_line(error)) from None
         except KeyboardInterrupt as interrupt:
             tell(f"interrupted{f': {interrupt}' if interrupt.args else ''}", style="yellow")
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
+            raise typer.Exit(ctx.obj.stopped) from None
 
 
 app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _in_one_line(error: Any) -> str:
+    """Return what is wrong with a command line, what is near, and where to read on."""
+    text = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    place = error.ctx.command_path if error.ctx is not None else "pyimgano"
+    pause = " " if text.endswith("?") else "; "
+    return f"{text[:1].lower()}{text[1:]}{pause}see: {place} --help"
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,7 +124,7 @@ def _read_globals(
     ctx: typer.Context,
     *,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
+        bool, typer.Option("--quiet", "-q", help="Print the answer, warnings and errors alone.")
     ] = False,
     threads: Annotated[
         int | None,
@@ -147,11 +178,36 @@ def _attempt(arguments: list[str]) -> int:
     return ExitCode.DONE
 
 
+@contextmanager
+def _termination_as_interrupt(settings: Settings) -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: tables closed, temporary files gone."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # one is enough; what is being closed is closed
+        settings.stopped = ExitCode.TERMINATED
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _explain(error: Exception) -> ExitCode:
     if isinstance(error, PyimganoError):
-        tell(f"error: {error}", style="red")
+        lines = [line.strip() for line in str(error).splitlines()]
+        tell(f"error: {', '.join(lines).replace(':, ', ': ')}", style="red")
         return ExitCode.REFUSED
-    text = f"error: {type(error).__name__}: {error}; this is a bug: run again with --debug"
+    reason = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(words in reason for words in _OUT_OF_MEMORY):
+        tell("error: out of memory; take fewer or smaller images, or a larger machine", style="red")
+        return ExitCode.REFUSED
+    text = f"error: {type(error).__name__}: {reason}; this is a bug: run again with --debug"
     tell(text, style="red")
     return ExitCode.BUG
 
@@ -159,7 +215,9 @@ def _explain(error: Exception) -> ExitCode:
 def tell(text: str, *, style: str) -> None:
     """Say something on standard error; a terminal shows it in colour up to the first colon."""
     head, colon, rest = text.partition(":")
-    typer.echo(typer.style(head + colon, fg=style, bold=True) + rest, err=True)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    marked = head + colon if plain else typer.style(head + colon, fg=style, bold=True)
+    typer.echo(marked + rest, err=True)
 
 
 def _globals_first(args: list[str]) -> list[str]:

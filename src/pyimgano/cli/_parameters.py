@@ -12,12 +12,14 @@ import typer
 from pyimgano.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pyimgano.detector import Detector
+    from pyimgano.registry import Registry
 
 __all__ = [
+    "DatasetName",
     "DetectorName",
     "ExtractorName",
     "FalseReject",
@@ -27,11 +29,40 @@ __all__ = [
     "images_of",
     "make_detector",
     "parse_share",
+    "registries",
 ]
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Return what can be listed; none of them loads more than numpy."""
+    from pyimgano.datasets.base import DATASETS
+    from pyimgano.estimator import DETECTORS
+    from pyimgano.features.base import EXTRACTORS
+    from pyimgano.metrics.scorecard import METRICS
+
+    return {
+        "detectors": DETECTORS,
+        "extractors": EXTRACTORS,
+        "datasets": DATASETS,
+        "metrics": METRICS,
+    }
+
+
+def _names(kind: str, *more: str) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in (*more, *registries()[kind]) if name.startswith(incomplete)]
+
+    return complete
+
 
 DetectorName = Annotated[
     str,
-    typer.Option("--detector", metavar="NAME", help="See: pyimgano list detectors."),
+    typer.Option(
+        "--detector",
+        metavar="NAME",
+        help="See: pyimgano list detectors.",
+        autocompletion=_names("detectors"),
+    ),
 ]
 ExtractorName = Annotated[
     str,
@@ -40,6 +71,16 @@ ExtractorName = Annotated[
         metavar="NAME",
         help="What turns images into features; auto is the best one installed. "
         "See: pyimgano list extractors.",
+        autocompletion=_names("extractors", "auto"),
+    ),
+]
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Its layout. See: pyimgano list datasets.",
+        autocompletion=_names("datasets"),
     ),
 ]
 FalseReject = Annotated[

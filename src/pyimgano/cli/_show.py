@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -35,7 +36,7 @@ class Show:
     Parameters
     ----------
     quiet : bool
-        Say nothing but warnings and errors.
+        Print nothing but the answer, warnings and errors.
     as_json : bool
         Print one JSON object instead of text.
     """
@@ -51,6 +52,11 @@ class Show:
     def line(self, text: str = "") -> None:
         """Print a line as it is: commands and paths can be copied."""
         if not self.silent:
+            typer.echo(text)
+
+    def answer(self, text: str) -> None:
+        """Print what alone is printed with ``--quiet``, as it is."""
+        if self.quiet and not self.as_json:
             typer.echo(text)
 
     def fact(self, label: str, text: str) -> None:
@@ -105,7 +111,7 @@ class Show:
         """
         if self.quiet:
             yield lambda _: None
-        elif sys.stderr.isatty():
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with _bar(doing, to_judge) as step:
                 yield step
         else:
@@ -159,7 +165,8 @@ def new_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left")
+        flush: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(name, justify=flush, overflow="fold")  # nothing is cut off
     return table
 
 

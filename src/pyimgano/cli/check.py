@@ -78,6 +78,8 @@ def _print(show: Show, found: Hygiene, folder: Path) -> None:
         ("exposure", explained(found.exposure)),
     ):
         show.facts(label, texts or ["none"], most=_SHOWN)
+    for text in (*explained(found.unreadable), *(f"{short(x)}: blank" for x in found.blank)):
+        show.answer(text)
     for text in found.suggestions:
         show.fact("advice", text)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyimgano.cli._parameters import describe_extractor
+from pyimgano.cli._parameters import Json, describe_extractor
 from pyimgano.cli._show import Show, judging_table, new_table
 from pyimgano.errors import OutputError
 
@@ -26,13 +26,15 @@ def demo(
         Path,
         typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older demo."),
     ] = Path("pyimgano-demo"),
+    *,
+    as_json: Json = False,
 ) -> None:
     """See it work on generated parts.
 
     Generates good and defective parts, learns from good ones, judges the others and writes a
     report: in a minute, without a download.
     """
-    show = Show(quiet=ctx.obj.quiet)
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     data = _claim(out)
     from pyimgano.datasets.base import load_dataset
     from pyimgano.models import DEFAULT, create_detector
@@ -61,6 +63,8 @@ def demo(
     given = shlex.join([str(model), str(data / "flange" / "test")])
     show.line(f"\nnext: pyimgano predict {given} --out results")
     show.line("then, with images of your own: pyimgano fit GOOD_DIR -o model.pyimg")
+    show.answer(str(report))
+    show.result({"data": data, "model": model, "report": report, "metrics": found.metrics})
 
 
 def _claim(out: Path) -> Path:

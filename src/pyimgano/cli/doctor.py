@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import math
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,28 +12,22 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pyimgano.cli._app import ExitCode, tell
+from pyimgano.cli._machine import available_memory, limits, look_at, simd
 from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
-from pyimgano.cli._show import Show
+from pyimgano.cli._show import Show, count
+from pyimgano.cli._trial import SLOW, UNTRIED, trials
 from pyimgano.errors import PyimganoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pyimgano.registry import Entry
+
 __all__ = ["doctor"]
 
 _SIDE = 96
 _GOOD_PARTS = 4
-_MEMORY, _PROCESSOR = Path("/proc/meminfo"), Path("/proc/cpuinfo")
-_SIMD = {
-    "avx2": "AVX2",
-    "avx512f": "AVX-512",
-    "avx512_vnni": "AVX-512 VNNI",
-    "avx_vnni": "AVX-VNNI",
-    "amx_tile": "AMX",
-    "neon": "NEON",
-    "asimd": "NEON",
-    "sve": "SVE",
-}
+_PATIENCE = 1.5  # seconds for the packages to load, while a first verdict is found
 _PLACES: dict[str, tuple[Callable[[], str | Path], str]] = {
     "current": (Path.cwd, "change to a folder that exists, may be written to and has room"),
     "temporary": (
@@ -47,22 +40,39 @@ _PLACES: dict[str, tuple[Callable[[], str | Path], str]] = {
 def doctor(ctx: typer.Context, *, as_json: Json = False) -> None:
     """Say what runs here, and what is missing.
 
-    Looks at the packages, the processor, the memory and the folders, and measures how long a first
-    verdict on generated parts takes. Exits with 1, and says what to do, if nothing can be judged
-    or a folder cannot be written.
+    Loads the packages, looks at the processor, the memory and the folders, and measures how long a
+    first verdict on generated parts takes. Exits with 1, and says what to do, if nothing can be
+    judged or a folder cannot be written.
     """
+    began = time.perf_counter()
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
-    verdict = _judge_first()
-    from pyimgano.runs.facts import surroundings
+    entries = _entries()
+    installed = {
+        module: None
+        for kind in entries.values()
+        for entry in kind
+        for module in entry.metadata.modules
+        if module not in entry.metadata.missing
+    }
+    with trials(tuple(installed), _PATIENCE) as tried:
+        verdict = _judge_first(began)
+        from pyimgano.runs.facts import surroundings
 
-    around = surroundings()  # after the verdict: it names the packages that have been loaded
-    machine = around["machine"] | {"memory_available": _available_memory(), "simd": _simd()}
-    folders = {name: _look_at(find) for name, (find, _) in _PLACES.items()}
+        around = surroundings()  # after the verdict: it names the packages that have been loaded
+        machine = around["machine"] | {
+            "memory_available": available_memory(),
+            "limits": limits(),
+            "simd": simd(),
+        }
+        folders = {name: look_at(find) for name, (find, _) in _PLACES.items()}
+        # What the verdict has loaded runs, however long it took in a process of its own.
+        failed = {k: v for k, v in tried().items() if v != UNTRIED or k not in sys.modules}
+    here = {kind: [_facts(one, failed) for one in all_] for kind, all_ in entries.items()}
     to_do = _to_do(verdict, folders)
     found = {
         "ok": not to_do,
         "to_do": to_do,
-        "here": _what_runs(),
+        "here": here,
         "versions": around["versions"],
         "machine": machine,
         "folders": folders,
@@ -75,9 +85,8 @@ def doctor(ctx: typer.Context, *, as_json: Json = False) -> None:
     raise typer.Exit(ExitCode.SOME_ERROR if to_do else ExitCode.DONE)
 
 
-def _judge_first() -> dict[str, Any]:
+def _judge_first(began: float) -> dict[str, Any]:
     """Learn from a few generated parts with the defaults, judge another one, and take the time."""
-    began = time.perf_counter()
     try:
         import numpy as np
 
@@ -104,71 +113,33 @@ def _judge_first() -> dict[str, Any]:
     }
 
 
-def _what_runs() -> dict[str, list[dict[str, Any]]]:
+def _entries() -> dict[str, tuple[Entry[Any], ...]]:
     from pyimgano.features.base import EXTRACTORS
     from pyimgano.models import list_detectors
     from pyimgano.models.knn_index import INDEXES
 
-    kinds = {
+    return {
         "detectors": list_detectors(),
         "extractors": EXTRACTORS.entries(),
         "indexes": INDEXES.entries(),
     }
+
+
+def _facts(entry: Entry[Any], failed: Mapping[str, str]) -> dict[str, Any]:
+    """Say whether something runs; ``runs_here`` is None where that could not be tried in time."""
+    facts = entry.metadata
+    broken = {name: failed[name] for name in facts.modules if name in failed}
+    untried = all(reason == UNTRIED for reason in broken.values())
+    install = facts.pip_line if facts.missing else ""
+    if broken and not untried and not facts.missing:
+        install = facts.pip_line.replace("install", "install --force-reinstall", 1)
     return {
-        kind: [
-            {
-                "name": entry.name,
-                "runs_here": not entry.metadata.missing,
-                "missing": entry.metadata.missing,
-                "install": entry.metadata.pip_line if entry.metadata.missing else "",
-            }
-            for entry in entries
-        ]
-        for kind, entries in kinds.items()
+        "name": entry.name,
+        "runs_here": None if broken and untried else not facts.missing and not broken,
+        "missing": facts.missing,
+        "broken": broken,
+        "install": install,
     }
-
-
-def _available_memory(path: Path = _MEMORY) -> int | None:
-    """Return the bytes of memory that can be had without swapping, or None if nobody says."""
-    told = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(path), re.MULTILINE)
-    if told:
-        return int(told[1]) * 1024
-    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-def _simd(path: Path = _PROCESSOR) -> list[str]:
-    """Return the vector instructions of the processor; without its flags, those numpy found."""
-    told = re.search(r"^(?:flags|Features)\s*:(.*)$", _read(path), re.MULTILINE)
-    if told:
-        flags = set(told[1].split())
-        return list(dict.fromkeys(name for flag, name in _SIMD.items() if flag in flags))
-    import numpy as np
-
-    built: Any = np.show_config(mode="dicts")
-    simd = built["SIMD Extensions"]
-    return [*simd.get("baseline", ()), *simd.get("found", ())]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _look_at(find: Callable[[], str | Path]) -> dict[str, Any]:
-    """Write to a folder: permissions alone do not tell of full disks and read-only mounts."""
-    path = "(not found)"
-    try:
-        path = str(find())
-        with tempfile.TemporaryFile(dir=path) as file:
-            file.write(bytes(4096))
-        free = shutil.disk_usage(path).free
-    except OSError as error:
-        return {"path": path, "free": None, "error": error.strerror or str(error)}
-    return {"path": path, "free": free, "error": None}
 
 
 def _to_do(verdict: Mapping[str, Any], folders: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -186,22 +157,47 @@ def _to_do(verdict: Mapping[str, Any], folders: Mapping[str, Mapping[str, Any]])
 def _print(show: Show, found: Mapping[str, Any]) -> None:
     for kind, entries in found["here"].items():
         show.fact(kind, ", ".join(one["name"] for one in entries if one["runs_here"]) or "none")
-    absent = [one for entries in found["here"].values() for one in entries if one["missing"]]
-    show.facts("missing", [f"{x['name']} needs {', '.join(x['missing'])}" for x in absent])
+    absent = [one for entries in found["here"].values() for one in entries if not one["runs_here"]]
+    show.facts(
+        "missing",
+        [f"{x['name']} needs {', '.join(x['missing'])}" for x in absent if x["missing"]],
+    )
+    broken = {module: why for one in absent for module, why in one["broken"].items()}
+    show.facts("broken", [f"{name}: {why}" for name, why in broken.items() if why != UNTRIED])
+    show.facts("not tried", [f"{name}: {SLOW}" for name, why in broken.items() if why == UNTRIED])
     show.fact("versions", ", ".join(" ".join(pair) for pair in found["versions"].items()))
-    machine = found["machine"]
-    show.fact("machine", machine["platform"])
-    show.fact("processor", f"{machine['cores']} cores, {machine['threads']} used")
-    show.fact("", f"vector instructions: {', '.join(machine['simd']) or 'none known'}")
-    show.fact("memory", f"{_gigabytes(machine['memory_available'])} available")
+    show.fact("machine", found["machine"]["platform"])
+    show.fact("processor", _processor(found["machine"]))
+    show.fact("", f"vector instructions: {', '.join(found['machine']['simd']) or 'none known'}")
+    show.fact("memory", _memory(found["machine"]))
     for name, place in found["folders"].items():
         room = place["error"] or f"can be written, {_gigabytes(place['free'])} free"
         show.fact(name, f"{place['path']} ({room})")
     show.fact("verdict", _describe(found["first_verdict"]))
     for one in absent:
-        show.line(f"to run {one['name']} here: {one['install']}")
+        if one["install"]:
+            show.line(f"to run {one['name']} here: {one['install']}")
     if found["ok"]:
         show.line("\nnext: pyimgano demo")
+
+
+def _processor(machine: Mapping[str, Any]) -> str:
+    text = f"{count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} used"
+    allowed = machine["limits"]["processors"]
+    if allowed is None:
+        return text
+    text += f"; this container may use {allowed:.3g} at a time"
+    enough = math.ceil(allowed)
+    return f"{text}: --threads {enough} may be faster" if enough < machine["threads"] else text
+
+
+def _memory(machine: Mapping[str, Any]) -> str:
+    text = f"{_gigabytes(machine['memory_available'])} available"
+    allowed = machine["limits"]
+    if allowed["memory"] is None:
+        return text
+    left = _gigabytes(allowed["memory_left"])
+    return f"{text}; this container may use {_gigabytes(allowed['memory'])}, {left} are left"
 
 
 def _describe(verdict: Mapping[str, Any]) -> str:
@@ -214,5 +210,5 @@ def _describe(verdict: Mapping[str, Any]) -> str:
     )
 
 
-def _gigabytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 1e9:.1f} GB"
+def _gigabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e9:.1f} GB"

@@ -9,6 +9,7 @@ import typer
 
 from pyimgano.cli._app import ExitCode
 from pyimgano.cli._parameters import (
+    DatasetName,
     DetectorName,
     ExtractorName,
     FalseReject,
@@ -41,9 +42,7 @@ def evaluate(
         typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older run."),
     ],
     *,
-    dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="Its layout. See: pyimgano list datasets.")
-    ] = "mvtec",
+    dataset: DatasetName = "mvtec",
     category: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which category of the data set.")
     ] = None,
@@ -82,6 +81,7 @@ def evaluate(
     show.facts("skipped", [named(*each) for each in found.detector.skipped_])
     show.facts("errors", [named(one.path, one.error or "") for one in found.inspections.errors])
     show.fact("report", str(out / "report.html"))
+    show.answer(_headline(found.metrics))
     show.result(
         {
             "run": out,
@@ -111,11 +111,25 @@ def _load(name: str, root: Path, category: str | None) -> Dataset:
     return data
 
 
+def _headline(measured: Mapping[str, Any]) -> str:
+    """Return the figures that matter most, in one line."""
+    figures = [
+        f"{name} {measured[name]:.4f}"
+        for name in ("auroc", "aupro_0.3")
+        if measured.get(name) is not None
+    ]
+    if "at_threshold" in measured:
+        judged = measured["at_threshold"]
+        for name, key in (("caught", "catches"), ("rejected", "false_rejects")):
+            figures.append(f"{name} {judged[key]['count']} of {judged[key]['of']}")
+    return ", ".join([*figures, f"errors {measured['errors']}"])
+
+
 def _metrics_table(measured: Mapping[str, Any]) -> Table:
-    from pyimgano.runs.report import _metrics
+    from pyimgano.runs.report_tables import metrics_table
 
     table = new_table("figure", "value", "meaning", numbers=("value",))
-    for name, value, meaning, oracle in _metrics(measured):
+    for name, value, meaning, oracle in metrics_table(measured):
         shown = f"{value:.4f}" if isinstance(value, float) else str("-" if value is None else value)
         table.add_row(f"{name} (oracle)" if oracle else name, shown, meaning)
     return table

@@ -84,6 +84,7 @@ def fit(
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
+    show.answer(str(out))
     show.result(_facts(fitted, out, len(images), seconds))
 
 
@@ -124,7 +125,7 @@ def check_writable(path: Path) -> None:
     with output_errors(path):
         if path.is_dir():
             raise OutputError(f"{path} is a folder; give a file, such as {path / 'model.pyimg'}")
-        if path.exists() and not zipfile.is_zipfile(path):
+        if path.exists() and not (path.is_file() and zipfile.is_zipfile(path)):
             raise OutputError(f"{path} exists and is no model file; give another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -1,4 +1,4 @@
-"""``pyimgano list``: what there is, and what runs here."""
+"""``pyimgano list``: what there is, and what is installed here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
+from pyimgano.cli._parameters import Json, registries
 from pyimgano.cli._show import Show, new_table
 
 if TYPE_CHECKING:
-    from pyimgano.registry import Entry, Registry
+    from pyimgano.registry import Entry
 
 __all__ = ["Kind", "list_"]
 
@@ -31,25 +31,17 @@ def list_(
     *,
     as_json: Json = False,
 ) -> None:
-    """List what there is, and what runs here."""
+    """List what there is, and what is installed here.
+
+    Nothing is loaded for it: whether what is installed also runs, pyimgano doctor tries.
+    """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     tables = {
-        str(name): registry.entries()
-        for name, registry in _registries().items()
-        if kind in {None, name}
+        name: registry.entries() for name, registry in registries().items() if kind in {None, name}
     }
     show.result({name: [_facts(one) for one in entries] for name, entries in tables.items()})
     for name, entries in tables.items():
         _print(show, name, entries)
-
-
-def _registries() -> dict[Kind, Registry[Any]]:
-    from pyimgano.datasets.base import DATASETS
-    from pyimgano.estimator import DETECTORS
-    from pyimgano.features.base import EXTRACTORS
-    from pyimgano.metrics.scorecard import METRICS
-
-    return dict(zip(Kind, (DETECTORS, EXTRACTORS, DATASETS, METRICS), strict=True))
 
 
 def _facts(entry: Entry[Any]) -> dict[str, Any]:
@@ -59,7 +51,7 @@ def _facts(entry: Entry[Any]) -> dict[str, Any]:
         "summary": facts.summary,
         "paper": facts.paper,
         "licence": facts.licence,
-        "runs_here": not facts.missing,
+        "installed": not facts.missing,
         "missing": facts.missing,
         "install": facts.pip_line if facts.missing else "",
     }
@@ -69,8 +61,9 @@ def _print(show: Show, title: str, entries: tuple[Entry[Any], ...]) -> None:
     table = new_table(title, "what it is", "here")
     for entry in entries:
         missing = entry.metadata.missing
-        here = f"needs {', '.join(missing)}" if missing else "runs"
+        here = f"needs {', '.join(missing)}" if missing else "installed"
         table.add_row(entry.name, entry.metadata.summary, here)
+        show.answer(entry.name)
     show.table(table)
     for entry in entries:
         if entry.metadata.missing:

@@ -32,14 +32,17 @@ class Overlays(StrEnum):
 
 
 class _Tally:
-    """Counts judgements and keeps the reasons of those that failed."""
+    """Counts judgements and keeps the reasons of those that are no OK."""
 
     def __init__(self) -> None:
         self.counts = {"OK": 0, "NG": 0, "ERROR": 0, "undecided": 0}
+        self.defective: list[tuple[str, str]] = []
         self.errors: list[tuple[str, str]] = []
 
     def add(self, one: Inspection) -> None:
         self.counts["undecided" if one.verdict is None else str(one.verdict)] += 1
+        if one.label == 1:
+            self.defective.append((one.path, one.reason))
         if one.error is not None:
             self.errors.append((one.path, one.error))
 
@@ -98,6 +101,8 @@ def predict(
     tally = _judge(show, model, sources, out, overlays=overlays, maps=maps)
     code = tally.exit_code(fail_on_ng=fail_on_ng)
     show.fact("judged", tally.summary())
+    show.answer(tally.summary())
+    show.facts("NG", [named(*each) for each in tally.defective])
     show.facts("errors", [named(*each) for each in tally.errors])
     show.fact("table", str(out / "results.csv"))
     show.fact("report", str(out / "report.html"))

@@ -1,0 +1,89 @@
+"""From a cold shell to the first verdict of a saved model, in whole processes.
+
+    python benchmarks/speed/first_verdict.py [--write]
+
+Each figure is the median of several processes, one after another, on an image and a model that the
+script makes: seconds on the clock, and seconds of processor time, which a busy machine disturbs
+less. With ``--write`` the result stands in ``results/first_verdict.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyimgano
+from pyimgano.estimator import versions
+from pyimgano.features.base import EXTRACTORS
+from pyimgano.synthesis import write_demo
+
+N_TRAIN = 60
+REPEATS = 9
+INSPECT = "import sys, pyimgano; next(pyimgano.load(sys.argv[1]).inspect(sys.argv[2]))"
+
+
+def measure(command: list[str]) -> dict[str, float]:
+    """Run a command several times after once for the file cache; return the medians."""
+    subprocess.run(command, check=True, capture_output=True)
+    clock, processor = [], []
+    for _ in range(REPEATS):
+        before, start = _spent(), time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        clock.append(time.perf_counter() - start)
+        processor.append(_spent() - before)
+    return {
+        "seconds": round(statistics.median(clock), 3),
+        "seconds_least": round(min(clock), 3),
+        "processor_seconds": round(statistics.median(processor), 3),
+    }
+
+
+def _spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    program = str(Path(sys.executable).parent / "pyimgano")
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_demo(Path(folder) / "data", n_train=N_TRAIN, n_good=1, n_defect=1)
+        image = str(data / "flange" / "test" / "good" / "000.png")
+        ready = [one.name for one in EXTRACTORS.entries() if not one.metadata.missing]
+        for name in ready:
+            model = str(Path(folder) / f"{name}.pyimg")
+            pyimgano.fit(data / "flange" / "train" / "good", extractor=name).save(model)
+            out = str(Path(folder) / f"run-{name}")
+            found[name] = {
+                "pyimgano predict": measure([program, "predict", model, image, "--out", out]),
+                "python load and inspect": measure([sys.executable, "-c", INSPECT, model, image]),
+                "model_mb": round(Path(model).stat().st_size / 2**20, 1),
+            }
+    doctor = measure([program, "doctor"])
+    record = {
+        "cores": os.cpu_count(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "priority": os.nice(0),  # below 0: the machine had other work
+        "versions": versions(),
+        "good_images": N_TRAIN,
+        "figures": {**found, "pyimgano doctor": doctor},
+    }
+    print(json.dumps(record, indent=1))
+    if given.write:
+        path = Path(__file__).parent / "results" / "first_verdict.json"
+        path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

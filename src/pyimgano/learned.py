@@ -1,0 +1,79 @@
+"""What a detector has learned, and how it says so."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pyimgano.records import Certainty
+    from pyimgano.views.intake import Intake
+
+__all__ = ["Learned"]
+
+_NAMED = 5
+
+
+class Learned:
+    """The learned attributes of every detector; ``print`` and notebooks tell them in words.
+
+    ``repr`` stays that of a dataclass: the parameters.
+    """
+
+    intake_: Intake
+    hashes_: tuple[str, ...]
+    skipped_: tuple[tuple[str, str], ...]
+    suspects_: tuple[str, ...]
+    decision_scores_: NDArray[np.float64]
+    threshold_: float
+    pixel_threshold_: float | None
+    certainty_: Certainty
+
+    def learned(self) -> dict[str, str]:
+        """Return in words what was learned: images, features, threshold and its certainty.
+
+        Returns
+        -------
+        dict of str to str
+            By subject; empty before ``fit``.
+        """
+        known = vars(self)
+        if "hashes_" not in known:
+            return {}
+        height, width = self.intake_.sizes[0]
+        several = " and other sizes" if len(self.intake_.sizes) > 1 else ""
+        facts = {"learned": f"{len(self.hashes_)} good images of {width} x {height} px{several}"}
+        if "extractor_" in known:
+            facts["features"] = known["extractor_"].fingerprint
+        facts["threshold"] = "none: scores only, until calibrate is given good images of their own"
+        if "certainty_" in known:
+            certain = self.certainty_.describe().removeprefix("threshold: ")
+            facts["threshold"] = f"{self.threshold_:.4g}: {certain}"
+        for kind, names in (
+            ("suspects", self.suspects_),
+            ("skipped", [name for name, _ in self.skipped_]),
+        ):
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            if names:
+                facts[kind] = f"{', '.join(names[:_NAMED])}{more}"
+        return facts
+
+    def __str__(self) -> str:
+        facts = self.learned()
+        if not facts:
+            return f"{self!r}, not fitted"
+        return "\n".join([type(self).__name__, *(f"  {k:<10} {v}" for k, v in facts.items())])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Tell IPython what it prints in a terminal."""
+        printer.text("..." if cycle else str(self))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{subject}</th><td>{html.escape(text)}</td></tr>"
+            for subject, text in (self.learned() or {"not fitted": repr(self)}).items()
+        )
+        return f"<b>{html.escape(type(self).__name__)}</b><table>{rows}</table>"
