@@ -4,15 +4,16 @@ VENVS  ?= .
 DEMO   := $(VENVS)/.venv-demo
 TEST   := $(VENVS)/.venv-test
 TORCH  := $(VENVS)/.venv-torch
+DOCS   := $(VENVS)/.venv-docs
 
-.PHONY: demo test test-torch lint bench clean
+.PHONY: demo test test-torch test-browser lint bench docs clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/pyimgano demo --out demo-out
 
 test: $(TEST)/installed lint
 	$(TEST)/bin/coverage erase
-	$(TEST)/bin/coverage run -m pytest -m "not torch"
+	$(TEST)/bin/coverage run -m pytest -m "not torch and not browser"
 	$(TEST)/bin/coverage combine -q
 	$(TEST)/bin/coverage report
 
@@ -26,11 +27,19 @@ lint: $(TEST)/installed
 test-torch: $(TORCH)/installed
 	$(TORCH)/bin/python -m pytest -m torch tests/torch
 
+# The report in a real browser: PYIMGANO_CHROMIUM, or the chromium of the system.
+test-browser: $(TEST)/playwright
+	$(TEST)/bin/python -m pytest -m browser tests/browser
+
 bench: $(TEST)/installed
 	for name in metrics knn coreset; do \
 	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
 	$(TEST)/bin/python benchmarks/speed/pipeline.py --write
+	$(TEST)/bin/python benchmarks/report/size.py --write
+
+docs: $(DOCS)/installed
+	$(DOCS)/bin/sphinx-build -q -E -W --keep-going -n -b html docs docs/_build/html
 
 $(DEMO)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)
@@ -42,11 +51,20 @@ $(TEST)/installed: pyproject.toml
 	$(TEST)/bin/python -m pip install --quiet --editable ".[lite,faiss,dev]"
 	touch $@
 
+$(TEST)/playwright: $(TEST)/installed
+	$(TEST)/bin/python -m pip install --quiet "playwright>=1.49"
+	touch $@
+
 $(TORCH)/installed: pyproject.toml
 	$(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet "torch==2.13.0" efficientnet-lite-pytorch
 	$(TORCH)/bin/python -m pip install --quiet --editable ".[lite]" pytest hypothesis
 	touch $@
 
+$(DOCS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(DEMO) $(TEST) $(TORCH) demo-out build dist
+	rm -rf $(DEMO) $(TEST) $(TORCH) $(DOCS) demo-out docs/_build build dist
