@@ -35,7 +35,9 @@ bench: $(TEST)/installed
 	for name in metrics knn coreset; do \
 	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
-	$(TEST)/bin/python benchmarks/speed/pipeline.py --write
+	for name in pipeline first_verdict check; do \
+	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
+	done
 	$(TEST)/bin/python benchmarks/report/size.py --write
 
 docs: $(DOCS)/installed

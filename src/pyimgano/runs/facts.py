@@ -70,7 +70,10 @@ def read_facts(run_dir: str | Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{run_dir} holds no run: {path.name} cannot be read ({error})") from error
+        raise InputError(
+            f"{run_dir} holds no run: {path.name} cannot be read ({error}); give a directory that "
+            "predict or evaluate wrote"
+        ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(f"{path} is not that of a run of format {FORMAT}; run it again")
     return facts
