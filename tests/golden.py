@@ -19,11 +19,13 @@ import pytest
 VARIABLE = "PYIMGANO_GOLDEN"
 
 
-def parameters(*, images: bool) -> list[Any]:
-    """Names of the cases of image scores, or of maps, for parametrize; or one that is skipped."""
+def parameters(*, images: bool = False, aupimo: bool = False) -> list[Any]:
+    """Names of the cases of image scores, of AUPIMO, or of maps; or one that is skipped."""
     if not os.environ.get(VARIABLE):
         reason = f"{VARIABLE} does not name the directory of the golden values"
         return [pytest.param("golden", marks=pytest.mark.skip(reason=reason))]
+    if aupimo:
+        return list(expected()["aupimo"])
     return list(expected()["image_cases"] if images else cases().CASES)
 
 

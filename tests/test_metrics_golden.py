@@ -9,6 +9,8 @@ import pytest
 import golden
 from pyimgano import metrics
 from pyimgano.errors import MetricError
+from pyimgano.metrics.ranks import rank_maps, rank_scores
+from pyimgano.metrics.regions import mean_pro
 
 LIMITS = (0.3, 0.05, 1.0)
 
@@ -23,7 +25,15 @@ def test_maps_equal_the_golden_values(name):
         return
     card = metrics.evaluate_maps(case["masks"], case["scores"], LIMITS)
 
-    assert card["n_regions"] == expected["exact"]["n_regions"]
+    assert case["scores"].shape == tuple(expected["shape"])
+    assert str(case["scores"].dtype) == expected["dtype"]
+    ranks = rank_maps(case["masks"], case["scores"])
+    counted = {key: expected["exact"][key] for key in ("n_regions", "n_pos", "n_neg")}
+    assert counted == {
+        "n_regions": card["n_regions"],
+        "n_pos": ranks.n_defective,
+        "n_neg": ranks.n_normal,
+    }
     for key in ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro_0.3", "aupro_0.05", "aupro_1.0"):
         if key in expected["exact"]:
             assert card[key] == pytest.approx(expected["exact"][key], rel=0, abs=1e-12), key
@@ -36,6 +46,7 @@ def test_maps_equal_the_golden_values(name):
             assert card[key] == pytest.approx(expected["sklearn"][key], rel=0, abs=1e-12), key
     if "pixel_f1max_threshold" in expected["exact"]:
         assert card["pixel_f1max_threshold"] == expected["exact"]["pixel_f1max_threshold"]
+        assert card["pixel_f1max_threshold"] == expected["sklearn"]["pixel_f1max_threshold"]
 
 
 @pytest.mark.parametrize("name", golden.parameters(images=False))
@@ -51,6 +62,42 @@ def test_maps_equal_the_fractions_derived_by_hand(name):
             assert card["undefined"][key]
         else:
             assert card[key] == pytest.approx(float(Fraction(derived[key])), rel=0, abs=1e-15), key
+    if "n_regions_4" in derived:
+        ranks = rank_maps(case["masks"], case["scores"], four_connected)
+        assert ranks.images.size == int(derived["n_regions_4"])
+        if "aupro_0.3_conn4" in derived:
+            value = float(Fraction(derived["aupro_0.3_conn4"]))
+            assert mean_pro(ranks, 0.3) == pytest.approx(value, rel=0, abs=1e-15)
+
+
+def four_connected(_, mask, scores):
+    from scipy import ndimage
+
+    return scores[mask], ndimage.label(mask)[0][mask].astype(np.int32) - 1
+
+
+@pytest.mark.parametrize("bounds", [(1e-5, 1e-4), (1e-3, 1e-1)])
+@pytest.mark.parametrize("name", golden.parameters(aupimo=True))
+def test_aupimo_equals_the_golden_values(name, bounds):
+    lower, upper = bounds
+    expected = golden.expected()["aupimo"][name][f"{lower}_{upper}"]
+    case = golden.cases().build(name)
+    areas = metrics.aupimo(case["masks"], case["scores"], bounds)
+    np.testing.assert_array_equal(np.isnan(areas), ~case["masks"].any((1, 2)))
+    found = areas[~np.isnan(areas)]
+    np.testing.assert_allclose(found, expected["exact_per_image"], rtol=0, atol=1e-12)
+    assert found.mean() == pytest.approx(expected["exact_mean"], rel=0, abs=1e-12)
+    # The official program bins the thresholds.
+    away = np.abs(found - expected["official_per_image"])
+    assert away.max() == pytest.approx(expected["max_abs_diff"], rel=0, abs=1e-12)
+    assert away.max() < 4e-3
+    official = found.mean() + expected["mean_diff"]
+    assert official == pytest.approx(expected["official_mean"], rel=0, abs=1e-12)
+    if "anomalib_mean" in expected:
+        assert official == pytest.approx(expected["anomalib_mean"], rel=0, abs=1e-12)
+    if bounds == (1e-5, 1e-4):
+        card = metrics.evaluate_maps(case["masks"], case["scores"])
+        assert card["aupimo"] == pytest.approx(expected["exact_mean"], rel=0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", golden.parameters(images=True))
@@ -71,6 +118,14 @@ def test_scores_equal_the_golden_values(name):
         assert card["f1max_threshold"] == threshold
     if "auroc" not in card["undefined"]:
         assert card["auroc"] == pytest.approx(oracle["auroc"], rel=0, abs=1e-12)
+        official = expected["official_mvtec_auroc"]
+        assert card["auroc"] == pytest.approx(official, rel=0, abs=1e-12)
+        foreign = expected["anomalib_main"]  # in single precision
+        for key in ("auroc", "f1max", "f1max_threshold"):
+            assert card[key] == pytest.approx(foreign[key], rel=0, abs=1e-7)
+        if np.unique(case["scores"]).size == len(case["scores"]):  # MVTec LOCO's breaks ties
+            assert card["auroc"] == pytest.approx(expected["loco_official_auroc"], abs=1e-12)
+    assert np.mean(case["labels"]) == pytest.approx(expected["labels_mean"], abs=1e-15)
 
 
 @pytest.mark.parametrize("name", golden.parameters(images=True))
@@ -81,3 +136,5 @@ def test_scores_are_maps_of_one_pixel(name):
     of_maps = metrics.evaluate_maps(labels.reshape(-1, 1, 1), scores.reshape(-1, 1, 1))
     for key in ("auroc", "ap", "f1max", "f1max_threshold"):
         np.testing.assert_equal(of_scores[key], of_maps[f"pixel_{key}"])
+    rates = rank_maps(labels.reshape(-1, 1, 1), scores.reshape(-1, 1, 1)).good_rates
+    np.testing.assert_allclose(rank_scores(labels, scores).good_rates, rates, rtol=1e-15)

@@ -255,7 +255,7 @@ def test_without_defects_all_is_undefined_with_a_reason(masks):
     maps = np.random.default_rng(8).random((len(masks), 4, 4))
     card = metrics.evaluate_maps(masks, maps)
     keys = {"pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_f1max_threshold"}
-    keys |= {"aupro_0.3", "aupro_0.05"}
+    keys |= {"aupro_0.3", "aupro_0.05", "aupimo"}
     assert card["undefined"] == dict.fromkeys(keys, "there is no defective pixel")
     assert all(math.isnan(card[key]) for key in keys)
     assert card["n_regions"] == 0
@@ -266,7 +266,11 @@ def test_without_normal_pixels_only_the_curves_are_undefined():
     masks, maps = np.ones((2, 4, 4), np.uint8), np.random.default_rng(9).random((2, 4, 4))
     card = metrics.evaluate_maps(masks, maps, limits=(0.3,))
     reason = "there is no normal pixel"
-    assert card["undefined"] == {"pixel_auroc": reason, "aupro_0.3": reason}
+    assert card["undefined"] == {
+        "pixel_auroc": reason,
+        "aupro_0.3": reason,
+        "aupimo": "there is no good image",
+    }
     assert (card["pixel_ap"], card["pixel_f1max"]) == (1.0, 1.0)
     assert card["pixel_f1max_threshold"] == maps.min()
     assert np.isnan(metrics.region_pro(masks, maps)["value"]).tolist() == [True, True]
@@ -327,7 +331,7 @@ def test_a_limit_is_a_rate(limit):
 def test_the_keys_are_those_promised():
     card = metrics.evaluate_maps([np.eye(3, dtype=bool)], np.arange(9.0).reshape(1, 3, 3))
     pixel = {"pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_f1max_threshold"}
-    assert set(card) >= pixel | {"aupro_0.3", "aupro_0.05", "n_regions", "undefined"}
+    assert set(card) >= pixel | {"aupro_0.3", "aupro_0.05", "n_regions", "aupimo", "undefined"}
     assert "auroc" not in card
 
 

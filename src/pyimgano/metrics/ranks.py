@@ -7,6 +7,8 @@ so that the scores of all of them are never copied at once.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Ranks", "count_normals", "rank_maps", "rank_scores"]
+__all__ = ["Ranks", "Split", "components", "count_normals", "rank_maps", "rank_scores", "read_pair"]
+
+Split = Callable[[int, "NDArray[np.bool_]", "NDArray[Any]"], "tuple[NDArray[Any], NDArray[Any]]"]
+"""From the index of an image, its mask (with a defect) and its map to scores of its defective
+units and their regions, numbered from 0 without a gap."""
 
 _CHUNK_BYTES = 1 << 25
 _BLOCK = 1 << 20
@@ -51,6 +57,9 @@ class Ranks:
         Region of each defective unit, in ascending order of score.
     images : ndarray of int64, shape (r,)
         Image of each region.
+    good_rates : ndarray of float64, shape (d,)
+        Mean over the good images of the share of their units that have this score or a larger
+        one; NaN if there is no good image.
     """
 
     unit: str
@@ -61,6 +70,7 @@ class Ranks:
     n_normal: int
     regions: NDArray[np.int32]
     images: NDArray[np.int64]
+    good_rates: NDArray[np.float64]
 
     @property
     def n_defective(self) -> int:
@@ -120,14 +130,29 @@ def rank_scores(labels: ArrayLike, scores: ArrayLike) -> Ranks:
     regions = np.arange(images.size, dtype=np.int32)
     distinct, counts, regions = _distinct(values[images], regions)
     above, at_or_above = count_normals(distinct, [normals], normals.size)
-    return Ranks("image", distinct, counts, above, at_or_above, normals.size, regions, images)
+    rates = at_or_above / (normals.size or math.nan)
+    n = normals.size
+    return Ranks("image", distinct, counts, above, at_or_above, n, regions, images, rates)
 
 
-def rank_maps(masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike]) -> Ranks:
+def components(
+    _: int, mask: NDArray[np.bool_], scores: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Split a mask into its 8-connected components: the `Split` of everything but LOCO."""
+    import cv2
+
+    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    return scores[mask], np.asarray(labels, np.int32)[mask] - np.int32(1)
+
+
+def rank_maps(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], split: Split = components
+) -> Ranks:
     """Rank the defective pixels among the normal pixels of all images.
 
-    Regions are the 8-connected components of each mask. Maps and masks are read twice, one image
-    at a time, so both may be loaded on access.
+    Maps and masks are read twice, one image at a time, so both may be loaded on access. Normal
+    pixels of good images are counted apart, one image size after the other: `Ranks.good_rates`
+    then costs no pass of its own.
 
     Parameters
     ----------
@@ -135,6 +160,8 @@ def rank_maps(masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike]) -> R
         Non-zero where defective; None is a good image. An (n, H, W) array works too.
     maps : sequence of (H, W) arrays of real numbers
         Higher is more anomalous; infinities are legal. All of one dtype; sizes may differ.
+    split : Split
+        What the regions of a mask are; by default its 8-connected components.
 
     Returns
     -------
@@ -151,14 +178,19 @@ def rank_maps(masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike]) -> R
             f"expected one mask (or None) a map, got {len(masks)} masks and {len(maps)} maps"
         )
     dtype = np.asarray(maps[0]).dtype if len(maps) else np.dtype(np.float32)
-    distinct, counts, regions, images, n_pixels = _defects(masks, maps, dtype)
-    normals = (
-        scores.ravel() if mask is None else scores[~mask]
-        for mask, scores in _pairs(masks, maps, dtype)
-    )
-    n_normal = n_pixels - regions.size
-    above, at_or_above = count_normals(distinct, normals, n_normal)
-    return Ranks("pixel", distinct, counts, above, at_or_above, n_normal, regions, images)
+    pixels, regions, images, alike = _defects(masks, maps, dtype, split)
+    distinct, counts, regions = _distinct(pixels, regions)
+    above, at_or_above = np.zeros((2, distinct.size), np.int64)
+    rates = np.zeros(distinct.size)
+    for size in sorted(alike):
+        normals = (_normals(*read_pair(masks, maps, index, dtype)) for index, _ in alike[size])
+        over, level = count_normals(distinct, normals, sum(n for _, n in alike[size]))
+        above, at_or_above = above + over, at_or_above + level
+        if size:
+            rates += level / size
+    rates /= sum(len(alike[size]) for size in alike if size) or math.nan
+    n_normal = sum(n for group in alike.values() for _, n in group)
+    return Ranks("pixel", distinct, counts, above, at_or_above, n_normal, regions, images, rates)
 
 
 def count_normals(
@@ -241,52 +273,55 @@ def _histogram(
 
 
 def _defects(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], int]:
-    """Return distinct scores, counts, regions and their images, and the number of all pixels."""
+    masks: Sequence[ArrayLike | None],
+    maps: Sequence[ArrayLike],
+    dtype: np.dtype[Any],
+    split: Split,
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64], dict[int, list[tuple[int, int]]]]:
+    """Return defective units, their regions, the image of each region, and images by size.
+
+    The size is that of a good image and 0 for a defective one; with each image stands how many
+    normal pixels it has.
+    """
     values, regions = [np.empty(0, dtype)], [np.empty(0, np.int32)]
     images: list[int] = []
-    n_pixels = 0
-    for index, (mask, scores) in enumerate(_pairs(masks, maps, dtype)):
+    alike: dict[int, list[tuple[int, int]]] = {}
+    for index in range(len(maps)):
+        mask, scores = read_pair(masks, maps, index, dtype)
         if np.isnan(scores).any():
             raise MetricError(f"the map of image {index} holds NaN: judge it again or leave it out")
-        n_pixels += scores.size
-        if mask is not None and mask.any():
-            labels = _components(mask)
-            values.append(scores[mask])
-            regions.append(labels[mask] + np.int32(len(images) - 1))
-            images.extend([index] * int(labels.max()))
-    found = _distinct(np.concatenate(values), np.concatenate(regions))
-    return *found, np.array(images, np.int64), n_pixels
+        area = 0 if mask is None else int(np.count_nonzero(mask))
+        alike.setdefault(0 if area else scores.size, []).append((index, scores.size - area))
+        if mask is not None and area:
+            units, labels = split(index, mask, scores)
+            values.append(units)
+            regions.append(labels + np.int32(len(images)))
+            images.extend([index] * (int(labels.max()) + 1))
+    return np.concatenate(values), np.concatenate(regions), np.array(images, np.int64), alike
 
 
-def _pairs(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], dtype: np.dtype[Any]
-) -> Iterator[tuple[NDArray[np.bool_] | None, NDArray[Any]]]:
-    """Read and check the mask and the map of one image after the other."""
-    for index in range(len(maps)):
-        scores, given = np.asarray(maps[index]), masks[index]
-        _check_numbers(scores, f"the map of image {index}")
-        if scores.ndim != 2 or scores.dtype != dtype:
-            raise MetricError(
-                f"maps must have shape (H, W) and one dtype, that of the first ({dtype}); image "
-                f"{index} has {scores.shape} and {scores.dtype}"
-            )
-        mask = None if given is None else np.asarray(given)
-        if mask is not None and (mask.shape != scores.shape or mask.dtype.kind not in "biu"):
-            raise MetricError(
-                "a mask must be bool or int and as large as its map (or None for a good image); "
-                f"image {index} has a mask of {mask.dtype} {mask.shape} and a map {scores.shape}"
-            )
-        yield None if mask is None else mask != 0, scores
+def read_pair(
+    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], index: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[np.bool_] | None, NDArray[Any]]:
+    """Read and check the mask and the map of an image."""
+    scores, given = np.asarray(maps[index]), masks[index]
+    _check_numbers(scores, f"the map of image {index}")
+    if scores.ndim != 2 or scores.dtype != dtype:
+        raise MetricError(
+            f"maps must have shape (H, W) and one dtype, that of the first ({dtype}); image "
+            f"{index} has {scores.shape} and {scores.dtype}"
+        )
+    mask = None if given is None else np.asarray(given)
+    if mask is not None and (mask.shape != scores.shape or mask.dtype.kind not in "biu"):
+        raise MetricError(
+            "a mask must be bool or int and as large as its map (or None for a good image); "
+            f"image {index} has a mask of {mask.dtype} {mask.shape} and a map {scores.shape}"
+        )
+    return None if mask is None else mask != 0, scores
 
 
-def _components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the number of its 8-connected component for each pixel, from 1; 0 outside."""
-    import cv2
-
-    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    return np.asarray(labels, np.int32)
+def _normals(mask: NDArray[np.bool_] | None, scores: NDArray[Any]) -> NDArray[Any]:
+    return scores.ravel() if mask is None else scores[~mask]
 
 
 def _distinct(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pyimgano.metrics.ranks import Ranks
 
-__all__ = ["aupro", "region_pro"]
+__all__ = ["aupro", "mean_pro", "region_areas", "region_pro"]
 
 _ROW = np.dtype([("image", np.int64), ("area", np.int64), ("value", np.float64)])
 
@@ -67,7 +67,7 @@ def aupro(
         If the limit is not above 0 and at most 1.
     """
     evidence = Evidence(rank_maps(masks, maps), limits=(limit,))
-    return figure("aupro", _mean(evidence.ranks, limit))
+    return figure("aupro", mean_pro(evidence.ranks, limit))
 
 
 def region_pro(
@@ -101,11 +101,11 @@ def region_pro(
     ranks = Evidence(rank_maps(masks, maps), limits=(limit,)).ranks
     rows = np.empty(ranks.images.size, _ROW)
     rows["image"], rows["area"] = ranks.images, ranks.areas
-    rows["value"] = math.nan if ranks.lack else _values(ranks, limit)
+    rows["value"] = math.nan if ranks.lack else region_areas(ranks, limit)
     return rows
 
 
-def _values(ranks: Ranks, limit: float) -> NDArray[np.float64]:
+def region_areas(ranks: Ranks, limit: float) -> NDArray[np.float64]:
     """Return the area under the curve of each region, divided by the limit."""
     room = limit * ranks.n_normal
     # Scores ascend and counts descend: the full terms are the tail, the cut term precedes it.
@@ -123,9 +123,10 @@ def _values(ranks: Ranks, limit: float) -> NDArray[np.float64]:
     return area / (ranks.areas * room)
 
 
-def _mean(ranks: Ranks, limit: float) -> float | str:
+def mean_pro(ranks: Ranks, limit: float) -> float | str:
+    """Return the mean of `region_areas`, or why it is undefined."""
     # fsum rounds once, so the order of the images cannot change a bit.
-    return ranks.lack or math.fsum(_values(ranks, limit)) / ranks.images.size
+    return ranks.lack or math.fsum(region_areas(ranks, limit)) / ranks.images.size
 
 
 @METRICS.register(
@@ -136,5 +137,5 @@ def _mean(ranks: Ranks, limit: float) -> float | str:
     ),
 )
 def _aupro(evidence: Evidence) -> Mapping[str, Any]:
-    figures = {f"aupro_{limit}": _mean(evidence.ranks, limit) for limit in evidence.limits}
+    figures = {f"aupro_{limit}": mean_pro(evidence.ranks, limit) for limit in evidence.limits}
     return {**figures, "n_regions": evidence.ranks.images.size}

@@ -104,8 +104,8 @@ def evaluate_maps(
     -------
     dict
         ``pixel_auroc``, ``pixel_ap``, ``pixel_f1max`` and ``pixel_f1max_threshold`` (both oracle
-        figures: tuned on these very masks), ``aupro_<limit>`` for each limit, ``n_regions``, and
-        ``undefined``: the reason for each figure that is NaN.
+        figures: tuned on these very masks), ``aupro_<limit>`` for each limit, ``n_regions``,
+        ``aupimo``, and ``undefined``: the reason for each figure that is NaN.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimgano.calibration import CONFIDENCE, SUSPECT_Z, false_reject_bound, suspicion
+from pyimgano.calibration import SUSPECT_Z, suspicion
+from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector
 from pyimgano.inspection import Inspection, Inspections
-from pyimgano.metrics import evaluate_scores
+from pyimgano.metrics import bootstrap_scores, evaluate_scores
 from pyimgano.metrics.curves import pro_curve
 from pyimgano.metrics.ranks import rank_maps
+from pyimgano.metrics.rates import Rate
+from pyimgano.metrics.saturation import aspro
 from pyimgano.metrics.scorecard import Evidence, fill_in
+from pyimgano.metrics.segmentation import segmentation_of
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.artifacts import RunWriter
 from pyimgano.runs.report import write_report
@@ -33,9 +38,11 @@ if TYPE_CHECKING:
     from pyimgano.detector import Detector
     from pyimgano.records import Sample
 
-__all__ = ["Evaluation", "describe_detector", "evaluate", "predict", "scorecard"]
+__all__ = ["Evaluation", "describe_detector", "evaluate", "measure", "predict", "scorecard"]
 
 LIMITS = (0.3, 0.05)
+SATURATED_LIMIT = 0.05  # as MVTec LOCO AD is compared
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +54,11 @@ class Evaluation:
     inspections : Inspections
         Of the test images, without their maps.
     metrics : dict
-        Image and pixel metrics (``None`` where undefined, with the reason under ``undefined``),
-        and false rejects and catches at the calibrated threshold.
+        Image and pixel metrics (``None`` where undefined, with the reason under ``undefined``);
+        ``oracle``: the names of those that are tuned on the test labels; ``intervals``: 95 %
+        bootstrap intervals of ``auroc`` and ``ap``; ``at_threshold``: false rejects, catches and
+        escapes at the calibrated threshold, with Clopper-Pearson intervals;
+        ``at_pixel_threshold``: see `evaluate_segmentation`.
     detector : Detector
         Fitted.
     """
@@ -132,7 +142,7 @@ def evaluate(
     Evaluation
     """
     if out is None:
-        return _evaluate(detector, dataset, None, progress)
+        return measure(detector, dataset, progress=progress)
     with RunWriter(
         out,
         command="evaluate",
@@ -140,20 +150,27 @@ def evaluate(
         maps=maps,
         report=partial(write_report, home=out),
     ) as run:
-        return _evaluate(detector, dataset, run, progress)
+        return measure(detector, dataset, run, progress=progress)
 
 
-def _evaluate(
+def measure(
     detector: Detector,
     dataset: Dataset,
-    run: RunWriter | None,
-    progress: Callable[[Inspection], None] | None,
+    run: RunWriter | None = None,
+    *,
+    progress: Callable[[Inspection], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Evaluation:
-    started = time.perf_counter()
+    """Do what `evaluate` does, into a run that is open already, with a clock of your own."""
+    started = clock()
     detector.fit(dataset.train)
-    fitted = time.perf_counter()
+    fitted = clock()
     if run is not None:
-        run.note(**describe_detector(detector), data=dataset.info)
+        warnings = dataset.audit(decode=False)
+        for warning in warnings:
+            _log.warning("%s", warning)
+        data = {**dataclasses.asdict(dataset.info), "warnings": warnings}
+        run.note(**describe_detector(detector), data=data)
     judged: list[Inspection] = []
     drawn: list[NDArray[np.float32] | None] = []
     for one in detector.inspect(dataset.test):
@@ -163,7 +180,7 @@ def _evaluate(
             run.add(one)
         if progress is not None:
             progress(one)
-    seconds = time.perf_counter() - fitted
+    seconds = clock() - fitted
     inspections = Inspections(judged)
     measured, curves = _measure(dataset, inspections, drawn, LIMITS)
     if run is not None:
@@ -218,6 +235,8 @@ def _measure(
     judged = np.array([one.error is None for one in inspections], dtype=bool)
     truth = dataset.labels[judged]
     found = evaluate_scores(truth, inspections.scores[judged])
+    if truth.min(initial=1) < truth.max(initial=0):
+        found["intervals"] = bootstrap_scores(truth, inspections.scores[judged])
     if dataset.info.has_masks and all(maps[i] is not None for i in np.flatnonzero(judged).tolist()):
         masks = [mask for mask, fine in zip(dataset.masks(), judged, strict=True) if fine]
         kept = [m for m in maps if m is not None]
@@ -226,10 +245,18 @@ def _measure(
         if (curve := pro_curve(ranks, limits[0])) is not None:
             curves["pro"] = curve.thin()
         found = {**found, **pixel, "undefined": {**found["undefined"], **pixel["undefined"]}}
+        if dataset.info.saturates:
+            channels = [each for each, fine in zip(dataset.channels(), judged, strict=True) if fine]
+            found[f"aspro_{SATURATED_LIMIT:g}"] = aspro(channels, kept, SATURATED_LIMIT)
+        limit = next((i.pixel_threshold for i in inspections if i.error is None), None)
+        if limit is not None:
+            kinds = [sample.defect for sample, fine in zip(samples, judged, strict=True) if fine]
+            found["at_pixel_threshold"] = segmentation_of(ranks, kept, limit, kinds)
     if any(one.verdict is not None for one in inspections):
         found["at_threshold"] = _at_threshold(samples, inspections)
     found["errors"] = int((~judged).sum())
-    return {name: _none_if_nan(value) for name, value in found.items()}, curves
+    found["oracle"] = [name for name in found if "f1max" in name]
+    return _none_if_nan(found), curves
 
 
 def _at_threshold(samples: Sequence[Sample], inspections: Inspections) -> dict[str, Any]:
@@ -239,29 +266,16 @@ def _at_threshold(samples: Sequence[Sample], inspections: Inspections) -> dict[s
     bad = [one.label for s, one in pairs if s.label == DEFECT]
     kinds = sorted({s.defect for s, _ in pairs if s.label == DEFECT})
     return {
-        "false_rejects": _share(sum(good), len(good)),
-        "catches": _share(sum(bad), len(bad)),
+        "false_rejects": Rate(sum(good), len(good)).describe(),
+        "catches": Rate(sum(bad), len(bad)).describe(),
+        "escapes": Rate(len(bad) - sum(bad), len(bad)).describe(),
         "catches_by_defect": {
-            kind: _share(
+            kind: Rate(
                 sum(one.label for s, one in pairs if s.defect == kind),
                 sum(s.defect == kind for s, _ in pairs),
-            )
+            ).describe()
             for kind in kinds
         },
-    }
-
-
-def _share(count: int, n: int) -> dict[str, Any]:
-    """Return k of n with its two-sided 95 % interval (Clopper and Pearson, 1934)."""
-    tail = (1 - CONFIDENCE) / 2
-    upper = false_reject_bound(n, count + 1, 1 - tail)
-    lower = false_reject_bound(n, count, tail) if count else 0.0
-    return {
-        "count": count,
-        "of": n,
-        "rate": count / n if n else None,
-        "low": lower if n else None,
-        "high": (1.0 if upper is None else upper) if n else None,
     }
 
 
@@ -271,10 +285,13 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         "name": DETECTORS.name_of(type(detector)) or type(detector).__name__,
         "parameters": {name: repr(value) for name, value in detector.parameters().items()},
     }
-    if isinstance(detector, FeatureDetector):
+    if isinstance(detector, EmbeddingDetector):
         facts["extractor"] = detector.extractor_.fingerprint
+    if isinstance(detector, FeatureDetector):
         facts["input_size"] = list(detector.input_size_)
     noted: dict[str, Any] = {"detector": facts, "skipped": detector.skipped_}
+    if "tuned_" in vars(detector):
+        noted["tuned"] = detector.tuned_.describe()
     if detector.is_calibrated:
         noted["threshold"] = detector.threshold_
         noted["pixel_threshold"] = detector.pixel_threshold_
@@ -287,4 +304,6 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
 
 
 def _none_if_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _none_if_nan(each) for name, each in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -26,9 +26,12 @@ _METRICS = {
     "pixel_f1max_threshold": ("Pixel F1 max threshold", "where that F1 is reached"),
     "aupro_0.3": ("AUPRO 0.3", "overlap with each defect, up to 30 % false-positive pixels"),
     "aupro_0.05": ("AUPRO 0.05", "overlap with each defect, up to 5 % false-positive pixels"),
+    "aspro_0.05": ("AU-sPRO 0.05", "overlap until saturated, up to 5 % false-positive pixels"),
+    "aupimo": ("AUPIMO", "recall of an image where good ones show almost nothing"),
     "n_regions": ("Defect regions", "connected regions in the ground truth"),
 }
 _COUNTED = {"undefined", "at_threshold", "errors"}  # told elsewhere, from the rows themselves
+_COUNTED |= {"oracle", "intervals", "at_pixel_threshold"}  # in run.json
 
 
 @dataclass(frozen=True, slots=True)

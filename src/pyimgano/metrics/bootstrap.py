@@ -1,0 +1,241 @@
+"""How far a figure could move with other test images: percentile bootstrap over the images.
+
+Good and defective images are drawn with replacement, each kind among itself, so that every
+replicate has as many of each as the test set. An image is drawn whole: with it come its score, its
+regions and its normal pixels, for pixels of one image are not independent. Nothing is sorted
+again: a replicate is a weight for each image, and counts are sums of weights. Each replicate is
+exactly the figure of the images drawn. The interval says nothing of other training images or
+seeds. Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano.errors import ParameterError
+from pyimgano.metrics.ranks import rank_maps, rank_scores, read_pair
+from pyimgano.metrics.scorecard import Evidence, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+__all__ = ["bootstrap_maps", "bootstrap_scores", "draw", "map_replicates", "score_replicates"]
+
+REPLICATES = 1000
+_BLOCK = 256
+
+
+def bootstrap_scores(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Return intervals of `auroc` and `average_precision`.
+
+    Parameters
+    ----------
+    labels : array-like of int or bool, shape (n,)
+        0 good, 1 defective.
+    scores : array-like of real numbers, shape (n,)
+        Higher is more anomalous; infinities are legal.
+    replicates : int
+        How often the images are drawn.
+    seed : int
+        Of the draws.
+    confidence : float
+        Share of the replicates between the ends.
+
+    Returns
+    -------
+    dict of (low, high)
+        ``auroc`` and ``ap``; NaN, with a `PyimganoWarning`, where undefined.
+
+    Raises
+    ------
+    MetricError
+        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    ParameterError
+        If there are no replicates or the confidence is no share.
+
+    Examples
+    --------
+    >>> scores = [1, 2, 3, 4, 5, 6, 8, 4.5, 5.5, 7, 9, 10, 11, 12]
+    >>> [round(end, 3) for end in bootstrap_scores([0] * 7 + [1] * 7, scores)["auroc"]]
+    [0.653, 1.0]
+    """
+    ranks = rank_scores(labels, scores)
+    drawn = draw(np.asarray(labels) != 0, replicates, seed)
+    found = np.array(list(score_replicates(labels, scores, drawn)))
+    lacks = {"auroc": ranks.lack, "ap": "" if ranks.n_defective else ranks.lack}
+    return _intervals(dict(zip(lacks, found.T, strict=True)), lacks, confidence)
+
+
+def bootstrap_maps(
+    masks: Sequence[ArrayLike | None],
+    maps: Sequence[ArrayLike],
+    limits: Sequence[float] = (0.3, 0.05),
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Return intervals of `aupro`, in the memory of one more copy of the maps.
+
+    Parameters
+    ----------
+    masks : sequence of ((H, W) array of bool or int, or None)
+        Non-zero where defective; None is a good image.
+    maps : sequence of (H, W) arrays of real numbers
+        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
+    limits : sequence of float
+        False-positive rates at which AUPRO is cut.
+    replicates : int
+        How often the images are drawn.
+    seed : int
+        Of the draws.
+    confidence : float
+        Share of the replicates between the ends.
+
+    Returns
+    -------
+    dict of (low, high)
+        ``aupro_<limit>`` for each limit; NaN, with a `PyimganoWarning`, where undefined.
+
+    Raises
+    ------
+    MetricError
+        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
+    ParameterError
+        If a limit is not above 0 and at most 1, there are no replicates, or the confidence is no
+        share.
+    """
+    checked = tuple(float(limit) for limit in limits)
+    evidence = Evidence(rank_maps(masks, maps), masks, maps, checked)
+    names = [f"aupro_{limit}" for limit in checked]
+    labels = np.zeros(len(maps), np.bool_)
+    labels[evidence.ranks.images] = True
+    drawn = np.array(list(draw(labels, replicates, seed)))
+    lacks = dict.fromkeys(names, evidence.ranks.lack)
+    found = np.zeros((len(names), 1)) if evidence.ranks.lack else map_replicates(evidence, drawn)
+    return _intervals(dict(zip(names, found, strict=True)), lacks, confidence)
+
+
+def draw(labels: NDArray[np.bool_], replicates: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Draw the images again and again, each kind among itself.
+
+    Yields
+    ------
+    ndarray of int64, shape (n,)
+        How often each image was drawn.
+    """
+    if replicates < 1:
+        raise ParameterError(f"a bootstrap needs at least 1 replicate, got {replicates}")
+    rng = np.random.default_rng(seed)
+    kinds = [kind for kind in (np.flatnonzero(~labels), np.flatnonzero(labels)) if kind.size]
+    for _ in range(replicates):
+        weights = np.zeros(labels.size, np.int64)
+        for kind in kinds:
+            weights[kind] = np.bincount(rng.integers(0, kind.size, kind.size), minlength=kind.size)
+        yield weights
+
+
+def score_replicates(
+    labels: ArrayLike, scores: ArrayLike, drawn: Iterator[NDArray[np.int64]]
+) -> Iterator[tuple[float, float]]:
+    """Return AUROC and average precision of each draw; NaN where undefined."""
+    truth, values = np.asarray(labels) != 0, np.asarray(scores)
+    bad, good = np.flatnonzero(truth), np.flatnonzero(~truth)
+    bad, good = bad[np.argsort(values[bad])], good[np.argsort(values[good])]
+    left, right = (np.searchsorted(values[good], values[bad], side) for side in ("left", "right"))
+    tied = np.searchsorted(values[bad], values[bad])
+    n_bad, n_good = bad.size, good.size
+    for weights in drawn:
+        weight = weights[bad]
+        below = np.append(0, np.cumsum(weights[good]))
+        beaten = int((weight * (below[left] + below[right])).sum())
+        hit = np.flatnonzero(weight)
+        found = n_bad - np.append(0, np.cumsum(weight))[tied[hit]]
+        precision = found / (found + n_good - below[left[hit]])
+        yield (
+            beaten / (2 * n_bad * n_good) if n_bad and n_good else math.nan,
+            float((weight[hit] * precision).sum()) / n_bad if n_bad else math.nan,
+        )
+
+
+def map_replicates(evidence: Evidence, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return AUPRO of each limit and draw, (limits, replicates).
+
+    A draw without a normal pixel, which takes images that are defective all over, is NaN.
+    """
+    ranks, maps, dtype = evidence.ranks, evidence.maps, evidence.ranks.scores.dtype
+    pairs = (read_pair(evidence.masks, maps, index, dtype) for index in range(len(maps)))
+    normals = [np.sort(s, None) if mask is None else np.sort(s[~mask]) for mask, s in pairs]
+    weights = drawn.T.astype(np.float64)
+    room = np.multiply.outer(evidence.limits, np.array([s.size for s in normals]) @ weights)
+    totals = np.zeros(room.shape)
+    starts = np.append(0, np.cumsum(ranks.counts))
+    for end in range(ranks.scores.size, 0, -_BLOCK):
+        block = slice(max(0, end - _BLOCK), end)
+        gains = _gains(ranks.scores[block], normals, weights, room)
+        if not any(gain.any() for gain in gains):
+            break  # lower scores have still more normal pixels above them
+        regions = ranks.regions[starts[block.start] : starts[end]]
+        weight = weights[ranks.images[regions]] / ranks.areas[regions, None]
+        rows = np.repeat(np.arange(end - block.start), ranks.counts[block])
+        totals += [np.einsum("ur,ur->r", gain[rows], weight) for gain in gains]
+    n_regions = np.bincount(ranks.images, minlength=len(maps)) @ weights
+    with np.errstate(invalid="ignore"):
+        return np.asarray(totals / (room * n_regions))
+
+
+def _gains(
+    scores: NDArray[Any],
+    normals: Sequence[NDArray[Any]],
+    weights: NDArray[np.float64],
+    room: NDArray[np.float64],
+) -> list[NDArray[np.float64]]:
+    """Return for each limit what a pixel of each score adds in each draw, (scores, draws).
+
+    With a and b normal pixels above, and at or above, the score, and room for L of them, it is the
+    mean of max(0, L - x) over x from a to b: the three cases of `regions` in one.
+    """
+    right = np.array([each.searchsorted(scores, "right") for each in normals])
+    tied = right - np.array([each.searchsorted(scores) for each in normals])
+    sizes = np.array([each.size for each in normals])[:, None]
+    # The products are sums of whole numbers: exact, whatever the order in which BLAS adds them.
+    above = (sizes - right).T.astype(np.float64) @ weights
+    rows = np.flatnonzero(tied.any(0))
+    width = tied.T[rows].astype(np.float64) @ weights
+    gains = []
+    for place in room:
+        gain = np.maximum(place - above, 0.0)
+        ahead, behind = gain[rows], np.maximum(place - above[rows] - width, 0.0)
+        mean = (ahead**2 - behind**2) / np.maximum(2 * width, 1.0)
+        gain[rows] = np.where(width > 0, mean, ahead)
+        gains.append(gain)
+    return gains
+
+
+def _intervals(
+    found: dict[str, NDArray[np.float64]], lacks: dict[str, str], confidence: float
+) -> dict[str, tuple[float, float]]:
+    if not 0 < confidence < 1:
+        raise ParameterError(f"confidence is a share above 0 and below 1, got {confidence}")
+    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
+    intervals = {}
+    for name, values in found.items():
+        if lacks[name]:
+            intervals[name] = (figure(name, lacks[name]), math.nan)
+        else:
+            low, high = np.nanquantile(values, ends).tolist()
+            intervals[name] = (low, high)
+    return intervals
