@@ -33,6 +33,7 @@ __all__ = [
     "probe",
     "read_image",
     "read_mask",
+    "read_mask_values",
     "to_uint8",
 ]
 
@@ -123,10 +124,7 @@ def from_bgr(array: NDArray[np.generic] | None) -> Pixels:
 
 
 def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
-    """Read a ground-truth mask: true where any channel but alpha is non-zero.
-
-    A palette mask counts by index. A JPEG mask, whose values compression has blurred, counts where
-    it exceeds half of its range.
+    """Read a ground-truth mask: true where `read_mask_values` is not 0.
 
     Parameters
     ----------
@@ -145,14 +143,41 @@ def read_mask(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
     MaskError
         If the file cannot be read or decoded completely.
     """
+    return read_mask_values(path, max_pixels=max_pixels) > 0
+
+
+def read_mask_values(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8 | np.uint16]:
+    """Read the values of a ground-truth mask: of each pixel the largest channel but alpha.
+
+    A palette mask counts by index. A JPEG mask, whose values compression has blurred, counts where
+    it exceeds half of its range, and is 0 elsewhere.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The mask file.
+    max_pixels : int
+        Larger masks are refused.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (H, W)
+        The values, turned upright by EXIF like the image; 0 is not defective.
+
+    Raises
+    ------
+    MaskError
+        If the file cannot be read or decoded completely.
+    """
     try:
         data = read_bytes(path, limit=_file_limit(max_pixels))
         info, samples = decode(data, shown(path), max_pixels=max_pixels, indices=True)
     except ImageError as error:
         raise MaskError(f"mask {error}") from error
-    colour = samples.reshape(*samples.shape[:2], -1)[..., :3]
-    marked: NDArray[np.bool_] = np.any(colour > (127 if info.format == "JPEG" else 0), axis=2)
-    return marked
+    values = samples.reshape(*samples.shape[:2], -1)[..., :3].max(axis=2)
+    return np.where(values > 127, values, 0) if info.format == "JPEG" else values
 
 
 def to_uint8(image: Pixels, white: float) -> tuple[NDArray[np.uint8], float]:

@@ -5,13 +5,32 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pyimgano.errors import ParameterError
 
-__all__ = ["Certainty", "Region", "Sample"]
+__all__ = ["Certainty", "Region", "Sample", "Saturation"]
 
 GOOD = 0
 DEFECT = 1
+
+
+class Saturation(NamedTuple):
+    """How much of one kind of defect must be found: of the mask channels that have its value.
+
+    Parameters
+    ----------
+    value : int
+        Pixel value of the kind in the mask files.
+    threshold : float
+        Enough pixels, or enough of the channel's area.
+    relative : bool
+        Whether it is a share of the area.
+    """
+
+    value: int
+    threshold: float
+    relative: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,9 +50,12 @@ class Sample:
     label : int or None
         0 good, 1 defective, None unknown.
     mask_path : Path, str or None
-        Ground truth of the defect, same size as the image, non-zero where defective.
+        Ground truth of the defect, same size as the image, non-zero where defective; or a folder
+        of several such files, one a channel, whose union it is.
     group : str or None
         Images of one physical part or one burst share a group and are never separated.
+    saturation : tuple of Saturation
+        By mask value, where the data set declares how much of a defect is enough.
     """
 
     path: Path
@@ -43,6 +65,7 @@ class Sample:
     label: int | None = None
     mask_path: Path | None = None
     group: str | None = None
+    saturation: tuple[Saturation, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -114,6 +137,9 @@ class Certainty:
         The same bound if the suspects really are defective.
     certified : bool
         Whether n is large enough for the target at all.
+    choices : int
+        By what the error probability was divided, because the threshold was chosen among others
+        that these images could have set; the bounds hold for all of them at once.
     """
 
     rule: str
@@ -126,6 +152,7 @@ class Certainty:
     bound: float | None
     bound_without_suspects: float | None
     certified: bool
+    choices: int = 1
 
     def __post_init__(self) -> None:
         if self.n < 0 or self.dropped < 0 or self.dropped > self.n:
@@ -135,6 +162,8 @@ class Certainty:
         """Say in one paragraph what is certain, what is not, and how many images would help."""
         sure = f"with {_percent(self.confidence)} confidence"
         text = f"threshold: {self.rule}"
+        if self.choices > 1:
+            text += ", chosen with the help of defects"
         if self.bound is None:
             return f"{text}; nothing can be certified from {self.n} good images"
         text += f"; at most {_percent(self.bound)} of good parts rejected, {sure}"
@@ -146,7 +175,8 @@ class Certainty:
             text += ")"
         if not self.certified:
             text += f"; the target of {_percent(self.target)} is not certified"
-        wanted = [(goal, images_needed(goal, self.confidence)) for goal in (0.05, 0.01)]
+        level = 1 - (1 - self.confidence) / self.choices
+        wanted = [(goal, images_needed(goal, level)) for goal in (0.05, 0.01)]
         needs = [f"{_percent(goal)} needs {count}" for goal, count in wanted if count > self.n]
         if needs:
             text += f"; certifying {needs[0]} images" + "".join(f", {need}" for need in needs[1:])

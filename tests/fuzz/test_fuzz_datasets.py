@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NAMES = (
     *("good", "ok", "bad", "ko", "train", "test", "ground_truth", "mask", "masks", "Data"),
     *("Images", "Masks", "Normal", "Anomaly", "split_csv", "1cls", "visa_pytorch", "part", "x.png"),
+    *("validation", "test_public", "kos1", "kos2", "kos3", "MT_Free", "Imgs", "Class1", "Train"),
+    *("Label", "realiad_jsons", "realiad_256"),
     *(".hidden", "Prüfling", "a b", "-", "001", "1", "\u0660", "İ"),
 )
 FILES = (
@@ -37,7 +39,8 @@ FILES = (
         "=1.png",
         "loop.png",
     ),
-    *("pipe.png", "out.webp", "Ⅷ.png"),
+    *("pipe.png", "out.webp", "Ⅷ.png", "0_label.bmp", "0_GT.png", "part.json", "Labels.txt"),
+    *("defects_config.json", "part.csv"),
 )
 paths = st.lists(
     st.tuples(st.lists(st.sampled_from(NAMES), max_size=4), st.sampled_from(FILES)), max_size=12

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyimgano.cli._parameters import Json, registries
-from pyimgano.cli._show import Show, new_table
+from pyimgano.cli._show import Show, new_table, to_run
 
 if TYPE_CHECKING:
     from pyimgano.registry import Entry
@@ -42,6 +42,8 @@ def list_(
     show.result({name: [_facts(one) for one in entries] for name, entries in tables.items()})
     for name, entries in tables.items():
         _print(show, name, entries)
+    if kind is not None:
+        _print_details(show, tables[kind])
 
 
 def _facts(entry: Entry[Any]) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def _facts(entry: Entry[Any]) -> dict[str, Any]:
         "installed": not facts.missing,
         "missing": facts.missing,
         "install": facts.pip_line if facts.missing else "",
+        **dict(facts.details),
     }
 
 
@@ -65,6 +68,19 @@ def _print(show: Show, title: str, entries: tuple[Entry[Any], ...]) -> None:
         table.add_row(entry.name, entry.metadata.summary, here)
         show.answer(entry.name)
     show.table(table)
+    absent = (one for one in entries if one.metadata.missing)
+    for line in to_run((one.name, one.metadata.pip_line) for one in absent):
+        show.line(line)
+
+
+def _print_details(show: Show, entries: tuple[Entry[Any], ...]) -> None:
+    """Print what one kind of object has to tell beyond the table: the layout of a data set."""
     for entry in entries:
-        if entry.metadata.missing:
-            show.line(f"to run {entry.name} here: {entry.metadata.pip_line}")
+        told = entry.metadata.details
+        if told:
+            show.line(f"\n{entry.name}")
+        for name, text in (("licence", entry.metadata.licence), *told) if told else ():
+            if "\n" in text:
+                show.line(f"  {name}\n{text}")
+            else:
+                show.fact(f"  {name}", text)

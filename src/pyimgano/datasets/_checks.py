@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pyimgano.datasets._files import is_file, is_folder, list_images
 from pyimgano.errors import DatasetError, ImageError, MaskError
-from pyimgano.images import probe, read_image, read_mask
+from pyimgano.images import probe, read_image, read_mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from pyimgano.records import Sample
 
-__all__ = ["problems", "read_truth", "refuse_repeats"]
+__all__ = ["leaks", "problems", "read_channels", "read_truth", "refuse_repeats", "split_groups"]
 
 
 def refuse_repeats(samples: Sequence[Sample]) -> None:
@@ -46,26 +50,64 @@ def refuse_repeats(samples: Sequence[Sample]) -> None:
 
 
 def read_truth(sample: Sample) -> NDArray[np.bool_] | None:
-    """Read the mask of a sample (H, W), None if it has none; its size must be the image's.
+    """Read the mask of a sample (H, W), None if it has none; a folder of masks is their union.
 
     Raises
     ------
     MaskError
-        If the mask cannot be read or has another size than its image.
+        If a mask cannot be read or has another size than its image.
     ImageReadError
         If the header of the image cannot be read.
     """
     if sample.mask_path is None:
         return None
-    mask = read_mask(sample.mask_path)
-    image = probe(sample.path)
-    if mask.shape != (image.height, image.width):
-        height, width = mask.shape
-        raise MaskError(
-            f"the mask {sample.mask_path} has {width} x {height} pixels, its image {sample.path} "
-            f"{image.width} x {image.height}; they must be equal"
-        )
-    return mask
+    truth: NDArray[np.bool_] = np.any([values > 0 for _, values in _read_masks(sample)], axis=0)
+    return truth
+
+
+def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] | None:
+    """Read the mask files of a sample one by one, each with its saturation area; None without.
+
+    Raises
+    ------
+    MaskError
+        As `read_truth`; or if a file does not hold exactly one declared value.
+    """
+    from pyimgano.metrics.saturation import saturation_area
+
+    if sample.mask_path is None:
+        return None
+    declared = {each.value: each for each in sample.saturation}
+    channels = []
+    for path, values in _read_masks(sample):
+        kinds = np.unique(values[values > 0]).tolist()
+        if len(kinds) != 1 or kinds[0] not in declared:
+            raise MaskError(
+                f"the mask {path} must hold one of the declared values {sorted(declared)} besides "
+                f"0, it holds {kinds}"
+            )
+        one, mask = declared[kinds[0]], values > 0
+        area = saturation_area(int(mask.sum()), one.threshold, relative=one.relative)
+        channels.append((mask, area))
+    return tuple(channels)
+
+
+def _read_masks(sample: Sample) -> Iterator[tuple[Path, NDArray[np.uint8 | np.uint16]]]:
+    """Read the mask files of a sample that has one, or a folder of them."""
+    given = sample.mask_path
+    if given is None or not is_folder(given):
+        files = [] if given is None else [given]
+    elif not (files := list_images(given)):
+        raise MaskError(f"the folder {given} holds no mask of {sample.path}")
+    for path in files:
+        values, image = read_mask_values(path), probe(sample.path)
+        if values.shape != (image.height, image.width):
+            height, width = values.shape
+            raise MaskError(
+                f"the mask {path} has {width} x {height} pixels, its image {sample.path} "
+                f"{image.width} x {image.height}; they must be equal"
+            )
+        yield path, values
 
 
 def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
@@ -76,9 +118,38 @@ def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
     except (ImageError, MaskError) as error:
         yield str(error)
         return
-    if sample.label == 0:
+    if sample.label != 1:
+        if truth is not None and truth.any():
+            yield f"{sample.path} is not defective, but its mask {sample.mask_path} is not empty"
         return
     if truth is None and masked:
         yield f"{sample.path} is defective and has no mask"
     if truth is not None and not truth.any():
         yield f"the mask {sample.mask_path} is empty, but {sample.path} is defective"
+
+
+def split_groups(train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """Name the groups, such as one part seen by several cameras, that stand in both splits."""
+    seen = {sample.group for sample in train} - {None}
+    both = dict.fromkeys(sample.group for sample in test if sample.group in seen)
+    return [f"the group {name!r} stands in train and in test; keep it in one" for name in both]
+
+
+def leaks(train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
+    """Name test images whose file equals that of a training image, byte by byte."""
+    paths = [(side, sample.path) for side in (0, 1) for sample in (train, test)[side]]
+    sized = sorted((path.stat().st_size, side, path) for side, path in paths if is_file(path))
+    found = []
+    # Files of different sizes differ; only the others are read.
+    for _, same in groupby(sized, key=lambda each: each[0]):
+        rows = list(same)
+        if len({side for _, side, _ in rows}) < 2:
+            continue
+        trained: dict[bytes, Path] = {}
+        for _, side, path in rows:
+            digest = hashlib.sha256(path.read_bytes()).digest()
+            if side == 0:
+                trained.setdefault(digest, path)
+            elif digest in trained:
+                found.append(f"the test image {path} equals the training image {trained[digest]}")
+    return found

@@ -14,13 +14,23 @@ from pyimgano.datasets._files import (
     sub_folders,
 )
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
+from pyimgano.images import read_mask
 from pyimgano.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["GOOD", "Layout", "pair_masks", "read_tree"]
+__all__ = [
+    "GOOD",
+    "Layout",
+    "marked",
+    "pair_masks",
+    "read_kind",
+    "read_tree",
+    "require",
+    "unwrapped",
+]
 
 GOOD = "good"
 
@@ -143,11 +153,7 @@ def read_tree(folder: Path, *, good: str, layout: Layout) -> tuple[Sample, ...]:
         If a mask is missing or ambiguous.
     """
     for needed in (folder / "train" / good, folder / "test"):
-        if not is_folder(needed):
-            raise DatasetError(
-                f"the folder {needed} is missing. Found in {needed.parent}: "
-                f"{found(needed.parent)}. Expected:\n{layout.text}"
-            )
+        require(needed, layout)
     samples: list[Sample] = []
     for split in ("train", "test"):
         loose = list_images(folder / split)
@@ -161,34 +167,98 @@ def read_tree(folder: Path, *, good: str, layout: Layout) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
+def require(folder: Path, layout: Layout) -> Path:
+    """Return a folder of the layout, or raise `DatasetError` saying what is there instead."""
+    if not is_folder(folder):
+        raise DatasetError(
+            f"the folder {folder} is missing. Found in {folder.parent}: "
+            f"{found(folder.parent)}. Expected:\n{layout.text}"
+        )
+    return folder
+
+
+def unwrapped(folder: Path) -> Path:
+    """Return the folder inside that repeats the name, which some archives have, or ``folder``."""
+    inner = folder / folder.name
+    return inner if is_folder(inner) else folder
+
+
 def _read_kind(folder: Path, split: str, kind: Path, *, good: str) -> Iterable[Sample]:
+    truth = folder / "ground_truth"
+    masks: Path | None = None
+    if kind.name != good and is_folder(truth):
+        by_split = truth / split / kind.name
+        masks = by_split if is_folder(by_split) else truth / kind.name
+    defect = GOOD if kind.name == good else kind.name
+    return read_kind(kind, split=split, category=folder.name, defect=defect, masks=masks)
+
+
+def read_kind(
+    kind: Path, *, split: str, category: str, defect: str = GOOD, masks: Path | None = None
+) -> Iterable[Sample]:
+    """Read the images of one folder, all good or of one kind of defect, with their masks.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no images.
+    MaskError
+        As `pair_masks` says.
+    """
     images = list_images(kind)
     if not images:
         raise DatasetError(
             f"the folder {kind} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); "
             f"found: {found(kind)}"
         )
-    is_good = kind.name == good
-    truth = folder / "ground_truth"
-    masks: Sequence[Path | None] = [None] * len(images)
-    if not is_good and is_folder(truth):
-        by_split = truth / split / kind.name
-        masks = pair_masks(images, by_split if is_folder(by_split) else truth / kind.name)
+    paired = [None] * len(images) if masks is None else pair_masks(images, masks)
     return (
         Sample(
             image,
             split=split,
-            category=folder.name,
-            defect=GOOD if is_good else kind.name,
-            label=int(not is_good),
+            category=category,
+            defect=defect,
+            label=int(defect != GOOD),
             mask_path=mask,
         )
-        for image, mask in zip(images, masks, strict=True)
+        for image, mask in zip(images, paired, strict=True)
     )
 
 
-def pair_masks(images: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the mask of each image: ``<stem>_mask.*`` or, without one, ``<stem>.*``.
+def marked(folder: Path, ending: str) -> list[tuple[Path, Path | None]]:
+    """Pair the images of a folder with the masks beside them, and decode the masks.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``<stem>.*`` and ``<stem><ending>.*``.
+    ending : str
+        What the names of the masks end with.
+
+    Returns
+    -------
+    list of (Path, Path or None)
+        Each image with its mask; None if nothing is marked in it, which means a good part.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no images.
+    MaskError
+        As `pair_masks` says, or if a mask cannot be decoded.
+    """
+    images = [path for path in list_images(folder) if not path.stem.endswith(ending)]
+    if not images:
+        raise DatasetError(f"the folder {folder} holds no images; found: {found(folder)}")
+    masks = pair_masks(images, folder, ending=ending)
+    return [
+        (image, mask if read_mask(mask).any() else None)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+
+
+def pair_masks(images: Sequence[Path], folder: Path, *, ending: str = "_mask") -> list[Path]:
+    """Return the mask of each image: ``<stem><ending>.*`` or, without one, ``<stem>.*``.
 
     Parameters
     ----------
@@ -208,16 +278,18 @@ def pair_masks(images: Sequence[Path], folder: Path) -> list[Path]:
         If an image has no mask, or several.
     """
     by_stem: dict[str, list[Path]] = {}
+    taken = set(images)
     for mask in list_images(folder) if is_folder(folder) else ():
-        by_stem.setdefault(mask.stem, []).append(mask)
+        if mask not in taken:
+            by_stem.setdefault(mask.stem, []).append(mask)
     found_masks = [
-        by_stem.get(f"{image.stem}_mask") or by_stem.get(image.stem) or [] for image in images
+        by_stem.get(f"{image.stem}{ending}") or by_stem.get(image.stem) or [] for image in images
     ]
     missing = [image for image, masks in zip(images, found_masks, strict=True) if not masks]
     if missing:
         raise MaskError(
             f"{len(missing)} of {len(images)} defective images in {missing[0].parent} have no mask "
-            f"in {folder}, first {missing[0].name}: expected {missing[0].stem}_mask.png or "
+            f"in {folder}, first {missing[0].name}: expected {missing[0].stem}{ending}.png or "
             f"{missing[0].stem}.png. To use the set without masks, move the whole mask folder away."
         )
     for image, masks in zip(images, found_masks, strict=True):

@@ -5,12 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pyimgano.datasets._checks import problems, read_truth, refuse_repeats
+from pyimgano.datasets._checks import (
+    leaks,
+    problems,
+    read_channels,
+    read_truth,
+    refuse_repeats,
+    split_groups,
+)
 from pyimgano.datasets._files import in_natural_order, list_images, natural_key
+from pyimgano.datasets._info import DatasetInfo
 from pyimgano.errors import DatasetError, MaskError, ParameterError
 from pyimgano.images import read_image
 from pyimgano.registry import Metadata, Registry
@@ -23,49 +31,6 @@ if TYPE_CHECKING:
     from pyimgano.records import Sample
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "list_categories", "list_images", "load_dataset"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInfo:
-    """The facts of one category of a data set.
-
-    Parameters
-    ----------
-    name : str
-        Registered name of its reader: ``"mvtec"``.
-    category : str
-        What is shown: ``"screw"``.
-    root : Path
-        The folder that was given.
-    n_train : int
-        Good training images.
-    n_train_defect : int
-        Defective images that a few-shot protocol gives for training.
-    n_test, n_test_good, n_test_defect : int
-        Test images, all and by label.
-    defects : tuple of str
-        Kinds of defects in the test split, in natural order.
-    has_masks : bool
-        Whether the defective test images have ground-truth masks.
-    summary, licence, layout, source : str
-        What its reader says of the data set: one line, the terms of use, the tree on disk, where
-        it is described.
-    """
-
-    name: str
-    category: str
-    root: Path
-    n_train: int
-    n_train_defect: int
-    n_test: int
-    n_test_good: int
-    n_test_defect: int
-    defects: tuple[str, ...]
-    has_masks: bool
-    summary: str
-    licence: str
-    layout: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +55,9 @@ class Dataset(ABC):
         Defective images that a few-shot protocol gives for training; mostly empty.
     test : tuple of Sample
         Test images in natural order of the paths.
+    others : tuple of Sample
+        Images of the further splits that the reader names in ``SPLITS``, such as good ones for
+        validation, or test images without a label; mostly empty. `part` gives one split.
     info : DatasetInfo
         Counts, kinds of defects, licence.
 
@@ -109,11 +77,14 @@ class Dataset(ABC):
     (320, ('manipulated_front', 'scratch_head'))
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = ()
+
     root: Path
     category: str | None = field(default=None, kw_only=True)
     train: tuple[Sample, ...] = field(init=False, repr=False)
     train_defects: tuple[Sample, ...] = field(init=False, repr=False)
     test: tuple[Sample, ...] = field(init=False, repr=False)
+    others: tuple[Sample, ...] = field(init=False, repr=False)
     info: DatasetInfo = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +95,7 @@ class Dataset(ABC):
             "train": tuple(s for s in samples if s.split == "train" and s.label == 0),
             "train_defects": tuple(s for s in samples if s.split == "train" and s.label == 1),
             "test": tuple(s for s in samples if s.split == "test" and s.label is not None),
+            "others": tuple(s for s in samples if s.split in self.SPLITS),
         }
         if sum(map(len, parts.values())) < len(samples):
             raise DatasetError(f"{self!r} has samples without a label, or of a split unknown here")
@@ -140,7 +112,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def _read(self) -> Sequence[Sample]:
-        """Return all samples with label and split (``"train"`` or ``"test"``), in any order."""
+        """Return all samples with label and split, in any order.
+
+        The split is ``"train"``, ``"test"`` or one of ``SPLITS``, where a label may be missing.
+        """
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -152,8 +127,8 @@ class Dataset(ABC):
 
         Parameters
         ----------
-        split : {"train", "train_defects", "test"}
-            Which images.
+        split : str
+            Which images; see `part`.
 
         Returns
         -------
@@ -167,10 +142,28 @@ class Dataset(ABC):
         ImageReadError
             When a file that cannot be decoded is reached.
         """
-        splits = {"train": self.train, "train_defects": self.train_defects, "test": self.test}
-        if split not in splits:
-            raise ParameterError(f"split must be one of {', '.join(splits)}, got {split!r}")
-        return (read_image(sample.path) for sample in splits[split])
+        return (read_image(sample.path) for sample in self.part(split))
+
+    def part(self, split: str) -> tuple[Sample, ...]:
+        """Return the samples of a split.
+
+        Parameters
+        ----------
+        split : str
+            ``"train"``, ``"train_defects"``, ``"test"``, or a further one of this reader.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such split.
+        """
+        parts = {"train": self.train, "train_defects": self.train_defects, "test": self.test}
+        if split in parts:
+            return parts[split]
+        if split not in self.SPLITS:
+            names = ", ".join((*parts, *self.SPLITS))
+            raise ParameterError(f"split must be one of {names}, got {split!r}")
+        return tuple(sample for sample in self.others if sample.split == split)
 
     def masks(self) -> Iterator[NDArray[np.bool_] | None]:
         """Read the ground truth of the test images one by one.
@@ -193,6 +186,28 @@ class Dataset(ABC):
             )
         return (read_truth(sample) for sample in self.test)
 
+    def channels(self) -> Iterator[tuple[tuple[NDArray[np.bool_], int], ...] | None]:
+        """Read the channels of the ground truth of the test images one by one.
+
+        Returns
+        -------
+        iterator of (tuple of (ndarray of bool, shape (H, W), and int)) or None
+            Each channel with its saturation area in pixels, as ``pyimgano.metrics.aspro`` takes
+            them; None for a good image.
+
+        Raises
+        ------
+        MaskError
+            At once if the set declares no saturation; when a mask is reached as `masks` says, or
+            if a channel is not of one declared kind.
+        """
+        if not self.info.saturates:
+            raise MaskError(
+                f"{self.info.name} {self.info.category} declares no saturation areas; use masks() "
+                f"(info.saturates tells)"
+            )
+        return (read_channels(sample) for sample in self.test)
+
     def verify(self) -> list[str]:
         """Decode every image and mask, and list what is wrong.
 
@@ -200,13 +215,31 @@ class Dataset(ABC):
         -------
         list of str
             One sentence a problem, with the file: images and masks that cannot be read, masks
-            that are missing, of another size than their image, or without a defective pixel.
+            that are missing, of another size than their image, or without a defective pixel;
+            marked pixels of a good image.
         """
         return [
             problem
-            for sample in (*self.train, *self.train_defects, *self.test)
+            for sample in (*self.train, *self.train_defects, *self.test, *self.others)
             for problem in problems(sample, masked=self.info.has_masks)
         ]
+
+    def audit(self, *, decode: bool = True) -> list[str]:
+        """List what `verify` finds, and what would flatter a figure.
+
+        Parameters
+        ----------
+        decode : bool
+            Whether to `verify`, which reads every image; an evaluation has read them anyway.
+
+        Returns
+        -------
+        list of str
+            Also test images whose file is a training image too, and groups in both splits.
+        """
+        train = (*self.train, *self.train_defects)
+        damage = self.verify() if decode else []
+        return [*damage, *split_groups(train, self.test), *leaks(train, self.test)]
 
     def _describe(self) -> DatasetInfo:
         name = DATASETS.name_of(type(self))
@@ -224,6 +257,7 @@ class Dataset(ABC):
             n_test_defect=len(defective),
             defects=tuple(sorted({sample.defect for sample in defective}, key=natural_key)),
             has_masks=any(sample.mask_path is not None for sample in defective),
+            saturates=any(sample.saturation for sample in defective),
             summary=facts.summary,
             licence=facts.licence,
             layout=details.get("layout", ""),
@@ -244,13 +278,13 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        A reader: ``"mvtec"``, ``"visa"``, ``"btad"``, ``"custom"`` or that of a plugin.
+        A reader, ``"mvtec"`` or another of `DATASETS`, or that of a plugin.
     root : Path or str
         Folder of the data set, or of one category.
     category : str, optional
         Which category; None if ``root`` is one itself. `list_categories` lists them.
     **options
-        The reader's own: ``split`` of ``"visa"``, ``test_fraction`` of ``"custom"``.
+        The reader's own, such as ``split`` of ``"visa"`` or ``fold`` of ``"ksdd"``.
 
     Returns
     -------

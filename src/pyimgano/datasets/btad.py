@@ -35,7 +35,7 @@ LAYOUT = Layout(
         licence="CC BY-SA",
         details=(
             ("layout", LAYOUT.text),
-            ("verified", "miniature"),
+            ("verified", "a generated miniature, not real data"),
             ("source", "https://avires.dimi.uniud.it/papers/btad/btad.zip, its README"),
         ),
     ),

@@ -62,7 +62,7 @@ LAYOUT = Layout(_TEXT, is_category=_has_good)
         licence="yours",
         details=(
             ("layout", _TEXT),
-            ("verified", "miniature"),
+            ("verified", "a generated miniature, not real data"),
             ("source", "one's own images"),
         ),
     ),

@@ -1,0 +1,107 @@
+"""MVTec LOCO AD: logical and structural defects, with masks that saturate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pyimgano.datasets._files import is_folder, list_images
+from pyimgano.datasets._layout import Layout, read_kind, require
+from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.errors import DatasetError, MaskError
+from pyimgano.records import Sample, Saturation
+from pyimgano.registry import Metadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["MVTecLOCODataset"]
+
+KINDS = ("logical_anomalies", "structural_anomalies")
+KEYS = ("pixel_value", "saturation_threshold", "relative_saturation")
+
+LAYOUT = Layout(
+    """\
+  <root>/<category>/train/good/*.png
+  <root>/<category>/validation/good/*.png
+  <root>/<category>/test/{good,logical_anomalies,structural_anomalies}/*.png
+  <root>/<category>/ground_truth/<kind>/<stem of the image>/*.png   one file a channel
+  <root>/<category>/defects_config.json           saturation of each pixel value""",
+    is_category=lambda folder: is_folder(folder / "train"),
+)
+
+
+@DATASETS.register(
+    "mvtec_loco",
+    Metadata(
+        summary="MVTec LOCO AD: 5 assemblies with missing, surplus, misplaced or damaged parts.",
+        paper="Bergmann et al., IJCV 2022",
+        licence="CC BY-NC-SA 4.0",
+        details=(
+            ("layout", LAYOUT.text),
+            ("verified", "a generated miniature, not real data"),
+            ("source", "https://www.mvtec.com/company/research/datasets/mvtec-loco"),
+        ),
+    ),
+)
+@dataclass(frozen=True, slots=True, eq=False)
+class MVTecLOCODataset(Dataset):
+    """A category of MVTec LOCO AD.
+
+    The ``mask_path`` of a defective image is the folder of its channels: `Dataset.masks` gives
+    their union, `Dataset.channels` each with its saturation area, as ``pyimgano.metrics.aspro``
+    takes them. The good images for validation are ``part("validation")``. Parameters, attributes
+    and errors are those of `Dataset`.
+
+    The layout follows the descriptions in public readers and in an evaluator that computes the
+    official figure.
+
+    References
+    ----------
+    Bergmann, Batzner, Fauser, Sattlegger, Steger: Beyond Dents and Scratches: Logical Constraints
+    in Unsupervised Anomaly Detection and Localization, IJCV 130, 2022.
+
+    Examples
+    --------
+    >>> box = MVTecLOCODataset("mvtec_loco", category="breakfast_box")  # doctest: +SKIP
+    >>> pyimgano.metrics.aspro(list(box.channels()), maps, limit=0.05)  # doctest: +SKIP
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("validation",)
+
+    @classmethod
+    def categories(cls, root: Path) -> tuple[str, ...]:
+        """Return the categories below ``root``; empty if ``root`` is one category itself."""
+        return LAYOUT.categories(root)
+
+    def _read(self) -> tuple[Sample, ...]:
+        folder = LAYOUT.find(self.root, self.category)
+        saturation = _saturation(folder / "defects_config.json")
+        samples: list[Sample] = []
+        for split in ("train", "validation", "test"):
+            good = require(folder / split / "good", LAYOUT)
+            samples += read_kind(good, split=split, category=folder.name)
+        for kind in KINDS:
+            images = require(folder / "test" / kind, LAYOUT)
+            for one in read_kind(images, split="test", category=folder.name, defect=kind):
+                masks = folder / "ground_truth" / kind / one.path.stem
+                if not is_folder(masks) or not list_images(masks):
+                    raise MaskError(f"{one.path} has no mask: the folder {masks} is to hold some")
+                samples.append(dataclasses.replace(one, mask_path=masks, saturation=saturation))
+        return tuple(samples)
+
+
+def _saturation(config: Path) -> tuple[Saturation, ...]:
+    """Read which pixel value of the masks saturates where."""
+    try:
+        return tuple(
+            Saturation(int(one[KEYS[0]]), float(one[KEYS[1]]), bool(one[KEYS[2]]))
+            for one in json.loads(config.read_text(encoding="utf-8"))
+        )
+    except (OSError, ValueError, OverflowError, TypeError, KeyError, RecursionError) as error:
+        raise DatasetError(
+            f"{config} must list the kinds of defects, each with {', '.join(KEYS)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
