@@ -185,6 +185,7 @@ def calibrate(
     contamination: float,
     method: str,
     keep_suspects: bool = False,
+    choices: int = 1,
 ) -> Calibration:
     """Choose a threshold from out-of-sample scores of good images.
 
@@ -200,6 +201,9 @@ def calibrate(
         Where the scores come from, for the record.
     keep_suspects : bool
         Whether images that stand out take part in the threshold.
+    choices : int
+        By what the error probability of the bounds is divided, if the scores are those of a choice
+        among others that these images could have led to (Bonferroni).
 
     Returns
     -------
@@ -215,6 +219,8 @@ def calibrate(
     suspects, warning = ((), "") if keep_suspects else find_suspects(scores)
     choice = rule.choose(np.delete(scores, suspects), contamination)
     n, dropped = scores.size, len(suspects)
+    sure = 1 - (1 - CONFIDENCE) / choices
+    bound = false_reject_bound(n, dropped + choice.rank, sure)
     certainty = Certainty(
         rule=choice.rule,
         method=method,
@@ -223,9 +229,10 @@ def calibrate(
         rank=choice.rank,
         target=contamination,
         confidence=CONFIDENCE,
-        bound=false_reject_bound(n, dropped + choice.rank),
-        bound_without_suspects=false_reject_bound(n - dropped, choice.rank),
-        certified=choice.certified,
+        bound=bound,
+        bound_without_suspects=false_reject_bound(n - dropped, choice.rank, sure),
+        certified=choice.certified and (choices == 1 or (bound or 1) <= contamination),
+        choices=choices,
     )
     return Calibration(choice.value, certainty, suspects, warning)
 

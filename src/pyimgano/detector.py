@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 
-from pyimgano import calibration as calibrations
-from pyimgano import images
+from pyimgano.calibrating import Calibrating
 from pyimgano.calibration import Conformal, ThresholdRule, block_folds, check_contamination
 from pyimgano.datasets._sources import as_sources
-from pyimgano.errors import CalibrationError, NotFittedError, ParameterError, UnjudgedError
+from pyimgano.errors import CalibrationError, NotFittedError, ParameterError
 from pyimgano.estimator import DETECTORS, Estimator
+from pyimgano.few_shot import FewShot
 from pyimgano.inspecting import Inspecting
 from pyimgano.inspection import Inspections
-from pyimgano.judging import Judge, Reading, attempt
-from pyimgano.learned import Learned
+from pyimgano.judging import Judge, Reading, attempt, require_judged
 from pyimgano.synthesis.golden import golden_image
 from pyimgano.views.intake import Images, learn, prefetch
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.inspection import Inspection
-    from pyimgano.views.intake import Goods, Intake
+    from pyimgano.views.intake import Intake
 
 __all__ = ["DETECTORS", "Detector"]
 
@@ -40,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
-class Detector(Learned, Estimator):
+class Detector(Calibrating, Estimator):
     """A detector learns from good images and judges others.
 
     Fields are parameters; what is learned ends in an underscore. A subclass is a keyword-only
@@ -75,6 +74,8 @@ class Detector(Learned, Estimator):
         Good images that stand out from the others.
     skipped_ : tuple of (str, str)
         Good images that could not be read, with the reason.
+    tuned_ : Tuned
+        What labelled defects decided, and how many are caught; only if some were given.
     """
 
     contamination: float = 0.05
@@ -131,7 +132,15 @@ class Detector(Learned, Estimator):
         return "threshold_" in vars(self)
 
     @final
-    def fit(self, X: Any, *, calibration: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(
+        self,
+        X: Any,  # noqa: N803 - scikit-learn's name
+        *,
+        calibration: Any = None,
+        defects: Any = None,
+        tune: bool = False,
+        miss_cost: float | None = None,
+    ) -> Self:
         """Learn from good images and set a threshold from out-of-sample scores.
 
         Parameters
@@ -141,6 +150,8 @@ class Detector(Learned, Estimator):
         calibration : same, optional
             Good images of their own for the threshold, best from another day. Without them every
             image of X is scored by a model that has not seen its block of neighbours.
+        defects, tune, miss_cost
+            See `calibrate`.
 
         Returns
         -------
@@ -156,6 +167,7 @@ class Detector(Learned, Estimator):
             If calibration images were learned from, or their scores are not finite.
         """
         self._check_parameters()
+        few = FewShot.asked(defects, tune=tune, miss_cost=miss_cost)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
@@ -169,23 +181,36 @@ class Detector(Learned, Estimator):
             self._fit(goods.images)
         self.hashes_ = goods.hashes  # last, so that a fit that failed leaves nothing to judge with
         if calibration is not None:
-            return self.calibrate(calibration)
+            return self.calibrate(calibration, defects, tune=tune, miss_cost=miss_cost)
         if count < 2:
             _log.warning("one good image gives no out-of-sample score: there is no threshold")
             return self
         blocked = count == self.folds < len(blocks)
-        method = f"{count} block folds" if blocked else "leave one out"
-        self._set_threshold(readings, goods, method)
+        self._decide(readings, goods, f"{count} block folds" if blocked else "leave one out", few)
         return self
 
     @final
-    def calibrate(self, good: Any) -> Self:
+    def calibrate(
+        self,
+        good: Any,
+        defects: Any = None,
+        *,
+        tune: bool = False,
+        miss_cost: float | None = None,
+    ) -> Self:
         """Set the threshold from good images that the model has not learned from.
 
         Parameters
         ----------
         good : sequence of path, array, PIL image or Sample; or a folder
             Good images, disjoint from those of ``fit``.
+        defects : same, optional
+            Labelled defects, samples with masks or a folder with ``masks/`` at best: ``tuned_``
+            says how many are caught. Alone they decide nothing.
+        tune : bool
+            Let the defects choose smoothing, aggregation and least region; see `pyimgano.tuning`.
+        miss_cost : float, optional
+            What an escape costs, in false rejects: the defects choose the operating point, too.
 
         Returns
         -------
@@ -198,6 +223,7 @@ class Detector(Learned, Estimator):
             tomorrow would be rejected.
         """
         intake = self._require_fitted()
+        few = FewShot.asked(defects, tune=tune, miss_cost=miss_cost)
         goods = learn(as_sources(good), any_size=True, bit_depth=None)
         seen = set(self.hashes_).intersection(goods.hashes)
         if seen:
@@ -205,8 +231,9 @@ class Detector(Learned, Estimator):
                 f"{len(seen)} of {len(goods.hashes)} calibration images were learned from: their "
                 "scores say nothing about new parts; give images of their own, or none"
             )
+        vars(self).pop("tuned_", None)  # a setting that others chose has no part in this one
         readings = self._read(Images(goods.images.sources, intake))
-        self._set_threshold(readings, goods, "separate images")
+        self._decide(readings, goods, "separate images", few)
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
         return self
 
@@ -296,44 +323,9 @@ class Detector(Learned, Estimator):
                 "good images of their own"
             )
 
-    def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:
-        names = [images.describe(source) for source in goods.images.sources]
-        scores = np.array([reading.score for reading in readings], dtype=np.float64)
-        if not np.isfinite(scores).all():
-            first = names[int(np.flatnonzero(~np.isfinite(scores))[0])]
-            raise CalibrationError(f"the out-of-sample score of {first} is not finite")
-        found = calibrations.calibrate(
-            scores,
-            rule=self.threshold,
-            contamination=self.contamination,
-            method=method,
-            keep_suspects=self.keep_suspects,
-        )
-        if found.warning:
-            _log.warning("%s", found.warning)
-        self.decision_scores_, self.threshold_ = scores, found.threshold
-        self.certainty_ = found.certainty
-        self.suspects_ = tuple(names[i] for i in found.suspects)
-        kept = [i for i in range(len(names)) if i not in found.suspects]
-        self.pixel_threshold_ = self._calibrate_maps(readings, kept)
-
-    def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float | None:  # noqa: ARG002
-        return None
-
-    def _finish(self, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Post-process a map."""
-        return drawn
-
     def _judge_all(self, X: Any, *, with_maps: bool) -> Inspections:  # noqa: N803
         """Judge everything, then raise if anything could not be judged."""
         found: Iterable[Inspection] = self.inspect(X)
         if not with_maps:
             found = (dataclasses.replace(one, map=None) for one in found)
-        judged = Inspections(found)
-        failed = judged.errors
-        if failed:
-            reasons = "; ".join(f"{one.path}: {one.error}" for one in failed[:3])
-            raise UnjudgedError(
-                f"{len(failed)} of {len(judged)} images could not be judged: {reasons}", judged
-            )
-        return judged
+        return require_judged(Inspections(found))

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final, overload
+from typing import TYPE_CHECKING, NamedTuple, cast, final, overload
 
 import numpy as np
 
-from pyimgano.errors import ArchiveError, InputError, ParameterError
-from pyimgano.features.base import EXTRACTORS, FeatureExtractor, PatchFeatures, resolve_extractor
+from pyimgano.embedding_detector import EmbeddingDetector
+from pyimgano.errors import InputError, ParameterError
+from pyimgano.features.base import resolve_extractor
 from pyimgano.judging import Reading
-from pyimgano.map_detector import MapDetector
-from pyimgano.maps.aggregate import Maximum
+from pyimgano.maps.aggregate import Maximum, TopMean
 from pyimgano.maps.upsample import upsample
+from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
+    from pyimgano.features.base import PatchFeatures
     from pyimgano.views.intake import Images
 
     Aggregation = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["FeatureDetector", "PatchScores"]
 
 GRID = 32
+SIGMAS = (2.0, 4.0, 8.0, 16.0)
+AREAS = (0.0001, 0.001)
+AGGREGATIONS = (Maximum(), TopMean(0.001), TopMean(0.01))
 _BATCH = 8
 _SPILL_BYTES = 4 << 30
 
@@ -50,7 +54,6 @@ class PatchScores(NamedTuple):
 
 
 class _LearnedFeatures:
-    extractor_: FeatureExtractor
     input_size_: tuple[int, int]
     extent_: tuple[float, float, float, float]
     layers_: tuple[tuple[int, int], ...]
@@ -59,7 +62,7 @@ class _LearnedFeatures:
 
 
 @dataclass(kw_only=True, eq=False)
-class FeatureDetector(_LearnedFeatures, MapDetector):
+class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
     """A detector on patch features: extracted once, standardised, on one grid for all images.
 
     An image is resized to ``input_size_`` (the good images' most frequent aspect, an area of about
@@ -70,8 +73,6 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
 
     Parameters
     ----------
-    extractor : str or FeatureExtractor
-        A registered name, ``"auto"`` for the best one installed, or an object of your own.
     size : int
         Square root of the area of the model's input, in pixels.
     pad : int
@@ -82,7 +83,6 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
         How the smoothed map becomes the score.
     """
 
-    extractor: str | FeatureExtractor = "auto"
     size: int = 288
     pad: int = 64
     sigma: float = 4.0
@@ -152,6 +152,20 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
             sizes.extend((image.shape[0], image.shape[1]) for image in batch)
         return _Readings(self, PatchScores.joined(parts), sizes)
 
+    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:
+        """Smoothings by aggregations, and with masks smoothings by least regions."""
+        first = Setting(self.sigma, self.aggregation)
+        sigmas = (self.sigma, *SIGMAS)
+        found = [Setting(s, how) for s in sigmas for how in (self.aggregation, *AGGREGATIONS)]
+        if masked:
+            found += [Setting(s, self.aggregation, area) for s in sigmas for area in AREAS]
+        return tuple(dict.fromkeys((first, *found)))
+
+    def _under(
+        self, readings: Sequence[Reading], setting: Setting, *, small: bool = False
+    ) -> Sequence[Reading]:
+        return cast(_Readings, readings).under(setting, small=small)
+
     def _features_of(self, images: Images) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
         """Extract the features of all good images, and learn geometry and scale."""
         self.extractor_ = resolve_extractor(self.extractor)
@@ -219,29 +233,6 @@ class FeatureDetector(_LearnedFeatures, MapDetector):
         columns, x0, x1 = _inside(left - border, right - border, grid.values.shape[1], width)
         return rows, columns, (y0 / height, x0 / width, y1 / height, x1 / width)
 
-    def _state(self) -> dict[str, Any]:
-        stored: dict[str, Any] = {"fingerprint": self.extractor_.fingerprint}
-        name = EXTRACTORS.name_of(type(self.extractor_))
-        if name is not None and isinstance(self.extractor, str):
-            made: Any = self.extractor_
-            fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
-            stored["name"] = name
-            stored["parameters"] = {f.name: getattr(self.extractor_, f.name) for f in fields}
-        return {**super()._state(), "extractor_": stored}
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        stored = state.pop("extractor_")
-        if "name" in stored:
-            self.extractor_ = EXTRACTORS[stored["name"]](**stored["parameters"])
-        else:
-            self.extractor_ = resolve_extractor(self.extractor)
-        if self.extractor_.fingerprint != stored["fingerprint"]:
-            raise ArchiveError(
-                f"the extractor here is {self.extractor_.fingerprint!r}, the model was fitted with "
-                f"{stored['fingerprint']!r}: install what it was fitted with, or fit it again"
-            )
-        super()._restore(state)
-
 
 class _Readings(Sequence[Reading]):
     """Patch scores as readings; the maps are drawn when they are asked for."""
@@ -250,6 +241,16 @@ class _Readings(Sequence[Reading]):
         self, detector: FeatureDetector, patches: PatchScores, sizes: Sequence[tuple[int, int]]
     ) -> None:
         self._detector, self._patches, self._sizes = detector, patches, sizes
+        tuned = vars(detector).get("tuned_")
+        chosen = tuned.setting if tuned else None
+        self._setting = chosen or Setting(detector.sigma, detector.aggregation)
+
+    def under(self, setting: Setting, *, small: bool) -> _Readings:
+        """Return the same patches under another setting; ``small``: at the size of the input."""
+        sizes = [self._detector.input_size_] * len(self) if small else self._sizes
+        other = _Readings(self._detector, self._patches, sizes)
+        other._setting = setting
+        return other
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -261,23 +262,25 @@ class _Readings(Sequence[Reading]):
     def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        detector, patches = self._detector, self._patches
-        drawn = self._draw(index, self._sizes[index])
+        size, patches = self._sizes[index], self._patches
+        drawn = self._draw(index, size)
         if patches.scores is not None:
             return Reading(float(patches.scores[index]), drawn)
-        whole = self._draw(index, detector.input_size_)
-        return Reading(float(detector.aggregation(whole)), drawn)
+        model_size = self._detector.input_size_
+        whole = drawn if size == model_size else self._draw(index, model_size)
+        return Reading(float(self._setting.aggregation(whole)), drawn)
 
     def _draw(self, index: int, size: tuple[int, int]) -> NDArray[np.float32]:
         detector = self._detector
         top, left, bottom, right = detector.extent_
         height, width = size
         model_height, model_width = detector.input_size_
+        sigma = cast(float, self._setting.sigma)
         return upsample(
             self._patches.maps[index],
             size,
             extent=(top * height, left * width, bottom * height, right * width),
-            sigma=(detector.sigma * height / model_height, detector.sigma * width / model_width),
+            sigma=(sigma * height / model_height, sigma * width / model_width),
         )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyimgano import images
-from pyimgano.errors import ImageError, PyimganoError
-from pyimgano.inspection import Inspection, Verdict
+from pyimgano.errors import ImageError, PyimganoError, UnjudgedError
+from pyimgano.inspection import Inspection, Inspections, Verdict
 from pyimgano.maps.regions import find_regions
 from pyimgano.records import Sample
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Judge", "Reading", "attempt"]
+__all__ = ["Judge", "Reading", "attempt", "require_judged"]
 
 
 class Reading(NamedTuple):
@@ -95,6 +95,17 @@ class Judge:
             threshold=self.threshold,
             pixel_threshold=limit,
         )
+
+
+def require_judged(judged: Inspections) -> Inspections:
+    """Return judgements, or raise `UnjudgedError` if an image could not be judged."""
+    failed = judged.errors
+    if failed:
+        reasons = "; ".join(f"{one.path}: {one.error}" for one in failed[:3])
+        raise UnjudgedError(
+            f"{len(failed)} of {len(judged)} images could not be judged: {reasons}", judged
+        )
+    return judged
 
 
 def _record(origin: Sample | str, found: Inspection | Exception) -> Inspection:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.records import Certainty
+    from pyimgano.tuned import Tuned
     from pyimgano.views.intake import Intake
 
 __all__ = ["Learned"]
@@ -31,6 +32,7 @@ class Learned:
     threshold_: float
     pixel_threshold_: float | None
     certainty_: Certainty
+    tuned_: Tuned
 
     def learned(self) -> dict[str, str]:
         """Return in words what was learned: images, features, threshold and its certainty.
@@ -52,6 +54,8 @@ class Learned:
         if "certainty_" in known:
             certain = self.certainty_.describe().removeprefix("threshold: ")
             facts["threshold"] = f"{self.threshold_:.4g}: {certain}"
+        if "tuned_" in known:
+            facts |= self.tuned_.describe()
         for kind, names in (
             ("suspects", self.suspects_),
             ("skipped", [name for name, _ in self.skipped_]),

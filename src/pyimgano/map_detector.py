@@ -9,7 +9,7 @@ import numpy as np
 
 from pyimgano.detector import Detector
 from pyimgano.errors import CalibrationError, InputError
-from pyimgano.maps.postprocess import Pipeline
+from pyimgano.maps.postprocess import LearnedStep, Pipeline, SmallComponentRemoval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.judging import Reading
+    from pyimgano.tuned import Setting
 
 __all__ = ["MapDetector"]
 
@@ -70,9 +71,25 @@ class MapDetector(_LearnedMaps, Detector):
 
     def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float:
         maps = _Maps(readings, kept)
-        self.postprocess_ = self.postprocess.fit(maps)
+        tuned = vars(self).get("tuned_")
+        setting = tuned.setting if tuned else None
+        self.postprocess_ = self._steps(setting, self.intake_.sizes[0]).fit(maps)
         peaks = [float(self._finish(drawn).max()) for drawn in maps]
         return self.threshold.choose(np.array(peaks), self.contamination).value
+
+    def _pipeline(self, setting: Setting, goods: Sequence[Reading]) -> Pipeline:
+        maps = _Maps(goods, range(len(goods)))
+        pipeline = self._steps(setting, next(iter(maps)).shape)
+        # Most pipelines learn nothing: their maps need not be drawn.
+        learns = any(isinstance(step, LearnedStep) for step in pipeline.steps)
+        return pipeline.fit(maps) if learns else pipeline
+
+    def _steps(self, setting: Setting | None, size: tuple[int, ...]) -> Pipeline:
+        """Return the post-processing of maps of a size, with the least region that was chosen."""
+        if setting is None or not setting.min_area:
+            return self.postprocess
+        least = max(1, round(setting.min_area * size[0] * size[1]))
+        return Pipeline((*self.postprocess.steps, SmallComponentRemoval(least)))
 
     def _finish(self, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
         fitted = vars(self).get("postprocess_")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pyimgano.datasets.base import Dataset
+    from pyimgano.detector import Detector
 
 __all__ = ["evaluate"]
 
@@ -50,14 +51,25 @@ def evaluate(
     extractor: ExtractorName = "auto",
     false_reject: FalseReject = "5%",
     settings: Set = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Judge the test images again, disturbed: all, or names such as noise,shift.",
+        ),
+    ] = None,
+    severity: Annotated[
+        str, typer.Option(metavar="LIST", help="How much they are disturbed: 1 to 5.")
+    ] = "1,3,5",
     as_json: Json = False,
 ) -> None:
     """Measure a detector on a data set.
 
     Learns from the good training images, judges the test images, and writes results.csv,
-    overlays/ and report.html into the folder --out.
+    overlays/ and report.html into the folder --out; with --corruptions robustness.csv, too.
     """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    shifts = None if corruptions is None else _shifts(corruptions, severity)
     data = _load(dataset, root, category)
     unfitted = make_detector(detector, extractor, false_reject, settings or ())
     from pyimgano.runs import evaluate as runs
@@ -65,6 +77,7 @@ def evaluate(
     doing = f"learning from {len(data.train)} good images"
     with show.progress(doing, to_judge=len(data.test)) as step:
         found = runs.evaluate(unfitted, data, out, progress=step)
+    stands = None if shifts is None else _disturb(show, found.detector, data, shifts, out)
     facts = data.info
     show.fact(
         "data",
@@ -75,6 +88,8 @@ def evaluate(
     show.table(_metrics_table(found.metrics))
     if "at_threshold" in found.metrics:
         show.table(judging_table(found.metrics, found.detector.certainty_))
+    if stands is not None:
+        show.table(_robustness_table(stands))
     show.line()
     if found.detector.is_calibrated:
         show.fact("threshold", found.detector.certainty_.describe().removeprefix("threshold: "))
@@ -88,6 +103,7 @@ def evaluate(
             "report": out / "report.html",
             "data": facts,
             "metrics": found.metrics,
+            **({} if stands is None else {"robustness": stands}),
             **runs.describe_detector(found.detector),
         }
     )
@@ -109,6 +125,46 @@ def _load(name: str, root: Path, category: str | None) -> Dataset:
             "to learn from its images type: pyimgano fit"
         )
     return data
+
+
+def _shifts(names: str, severity: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Read the words of --corruptions and --severity before any image is read."""
+    from pyimgano.synthesis.corruptions import choose_corruptions
+
+    grades = [part.strip() for part in severity.split(",")]
+    severities = tuple(int(part) if part.isdecimal() else 0 for part in grades)
+    return choose_corruptions([name.strip() for name in names.split(",")], severities), severities
+
+
+def _disturb(
+    show: Show,
+    detector: Detector,
+    data: Dataset,
+    shifts: tuple[tuple[str, ...], tuple[int, ...]],
+    out: Path,
+) -> dict[str, Any]:
+    from pyimgano.runs.robustness import robustness, write_robustness
+
+    names, severities = shifts
+    rounds = 1 + len(names) * len(set(severities))
+    with show.progress("judging disturbed images", to_judge=rounds * len(data.test)) as step:
+        found = robustness(detector, data, corruptions=names, severities=severities, progress=step)
+    write_robustness(out, found)
+    return found
+
+
+def _robustness_table(found: Mapping[str, Any]) -> Table:
+    numbers = ("severity", "AUROC", "rejected", "escapes", "errors")
+    table = new_table("disturbed by", *numbers, numbers=numbers)
+    for row in found["rows"]:
+        shares = [
+            "-" if row[of] is None else f"{row[key]} of {row[of]}"
+            for key, of in (("false_rejects", "good"), ("escapes", "defective"))
+        ]
+        area = "-" if row["auroc"] is None else f"{row['auroc']:.4f}"
+        grade = str(row["severity"] or "")
+        table.add_row(row["corruption"], grade, area, *shares, str(row["errors"]))
+    return table
 
 
 def _headline(measured: Mapping[str, Any]) -> str:

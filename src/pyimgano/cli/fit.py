@@ -60,6 +60,23 @@ def fit(
         bool,
         typer.Option("--keep-suspects", help="Let good images that stand out set the threshold."),
     ] = False,
+    defects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Some images of defects, perhaps with masks/: says how many are caught.",
+        ),
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Let the defects choose the post-processing.")
+    ] = False,
+    miss_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="What an escape costs, in false rejects: the defects move the threshold.",
+        ),
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -71,12 +88,15 @@ def fit(
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     images = good_images(good_dir)
     held_out = None if hold_out is None else good_images(hold_out)
+    few = _defects(defects)
     suspects_too = {"keep_suspects": True} if keep_suspects else {}
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
     started = time.perf_counter()
     with show.progress(f"learning from {count(len(images), 'good image')}"):
-        fitted = unfitted.fit(images, calibration=held_out)
+        fitted = unfitted.fit(
+            images, calibration=held_out, defects=few, tune=tune, miss_cost=miss_cost
+        )
         fitted.save(out)
     seconds = time.perf_counter() - started
     _print_learned(show, fitted, len(images), seconds)
@@ -86,6 +106,13 @@ def fit(
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
     show.answer(str(out))
     show.result(_facts(fitted, out, len(images), seconds))
+
+
+def _defects(folder: Path | None) -> Path | None:
+    """Return the folder of defects, after a look whether it is one."""
+    if folder is not None:
+        images_of(folder, "images of defects")
+    return folder
 
 
 def good_images(folder: Path) -> list[Path]:
@@ -160,6 +187,9 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
         show.fact("threshold", "none: scores only; give more good images, or --hold-out")
         return
     show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    if "tuned_" in vars(fitted):
+        for subject, text in fitted.tuned_.describe().items():
+            show.fact(subject, text)
     if fitted.suspects_:
         several = len(fitted.suspects_) > 1
         show.fact(

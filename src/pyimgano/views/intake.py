@@ -151,7 +151,9 @@ class Goods:
     hashes: tuple[str, ...]
 
 
-def learn(sources: Sequence[Any], *, any_size: bool, bit_depth: int | None) -> Goods:
+def learn(
+    sources: Sequence[Any], *, any_size: bool, bit_depth: int | None, kind: str = "good images"
+) -> Goods:
     """Read all good images once: learn the intake, list what cannot be read.
 
     Parameters
@@ -162,6 +164,8 @@ def learn(sources: Sequence[Any], *, any_size: bool, bit_depth: int | None) -> G
         See `Intake`.
     bit_depth : int or None
         Bits used in 16-bit images (12 for a 12-bit camera); None takes the largest value seen.
+    kind : str
+        What they are, for a message.
 
     Raises
     ------
@@ -186,7 +190,7 @@ def learn(sources: Sequence[Any], *, any_size: bool, bit_depth: int | None) -> G
         else:
             kept.append(source)
             facts.append(fact)
-    _refuse_many(skipped, len(sources))
+    _refuse_many(skipped, len(sources), kind)
     sizes = Counter(fact.size for fact in facts)
     ordered = tuple(sorted(sizes, key=lambda size: (-sizes[size], size)))
     groups = [s.group if isinstance(s, Sample) else None for s in kept]
@@ -253,10 +257,10 @@ def _refuse_defects(sources: Sequence[Any]) -> None:
         )
 
 
-def _refuse_many(skipped: list[tuple[str, str]], n: int) -> None:
+def _refuse_many(skipped: list[tuple[str, str]], n: int, kind: str) -> None:
     if len(skipped) > SKIP_LIMIT * n:
         listed = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
         raise InputError(
-            f"{len(skipped)} of {n} good images cannot be used (more than {SKIP_LIMIT:.0%}): "
+            f"{len(skipped)} of {n} {kind} cannot be used (more than {SKIP_LIMIT:.0%}): "
             f"{listed}{' ...' if len(skipped) > 3 else ''}"
         )
