@@ -14,13 +14,14 @@ import pytest
 from cli_calls import SMALL, call, write_parts
 from pyimgano.cli._app import app
 
-VERBS = ("demo", "fit", "predict", "evaluate", "report", "doctor", "list", "check")
+VERBS = ("demo", "fit", "predict", "evaluate", "benchmark", "report", "doctor", "list", "check")
 MODEL, RUN = "model.pyimg", "run"
 RIGHT = {
     "demo": ("--out", "demo"),
     "fit": ("flange/train/good", "-o", "again.pyimg", *SMALL),
     "predict": (MODEL, "flange/test/good", "--out", "results"),
     "evaluate": ("--root", ".", "--category", "flange", "--out", "measured", *SMALL),
+    "benchmark": ("--root", ".", "--category", "flange", "--out", "compared", *SMALL),
     "report": (RUN,),
     "doctor": (),
     "list": (),
@@ -51,6 +52,14 @@ WRONG = {
         ("--root", ".", "--category", "flang", "--out", "x"),
         ("--root", ".", "--dataset", "mvtek", "--out", "x"),
         ("--root", "empty", "--out", "x"),
+    ],
+    "benchmark": [
+        ("--root", "nowhere", "--out", "x"),
+        ("--root", ".", "--category", "flang", "--out", "x"),
+        ("--root", ".", "--category", "flange", "--detector", "padim", "--out", "x"),
+        ("--root", ".", "--category", "flange", "--shots", "none", "--out", "x"),
+        ("--root", ".", "--category", "flange", "--out", "notes.txt"),
+        ("--root", ".", "--category", "flange", "--out", "flange"),
     ],
     "report": [("nowhere",), ("empty",), ("notes.txt",)],
     "doctor": [("more",)],

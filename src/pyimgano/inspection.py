@@ -279,9 +279,9 @@ def as_html(one: Inspection, source: ImageSource) -> str:
     return f'{text}<img alt="image, map and regions" src="data:image/png;base64,{data}">'
 
 
-def csv_cells(row: dict[str, object]) -> list[str]:
-    """Return the cells of a row in the order of `COLUMNS`; floats keep all their digits."""
-    return [_cell(row[name]) for name in COLUMNS]
+def csv_cells(row: dict[str, object], columns: Sequence[str] = COLUMNS) -> list[str]:
+    """Return the cells of a row in the order of the columns; floats keep all their digits."""
+    return [_cell(row[name]) for name in columns]
 
 
 def _cell(value: object) -> str:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from pyimgano.datasets.base import Dataset
     from pyimgano.features.base import FeatureExtractor
     from pyimgano.models.knn_index import NearestNeighborIndex
+    from pyimgano.runs.executors import Executor
 
 __all__ = [
     "DETECTOR_CHECKS",
     "Bench",
     "check_dataset",
     "check_detector",
+    "check_executor",
     "check_extractor",
     "check_index",
 ]
@@ -85,3 +87,23 @@ def check_dataset(dataset: Dataset) -> None:
     for sample, mask in zip(dataset.test, dataset.masks(), strict=True):
         if sample.label == 0:
             require(mask is None or not mask.any(), f"{sample.path}: a good image has no mask")
+
+
+def check_executor(executor: Executor) -> None:
+    """Check an executor: one outcome a job, errors in one line, and it can be stopped."""
+    found = {one.job: one for one in executor.map(_reciprocal, range(5))}
+    require(sorted(found) == list(range(5)), "one outcome a job")
+    results = [found[job].result for job in range(1, 5)]
+    require(results == [1, 1 / 2, 1 / 3, 1 / 4], "results are those of the function")
+    require(found[0].result is None, "a job that failed has no result")
+    told = found[0].error or ""
+    require(told.startswith("ZeroDivisionError: ") and "\n" not in told, "errors are one line")
+    require(list(executor.map(_reciprocal, ())) == [], "no jobs, no outcomes")
+    outcomes = executor.map(_reciprocal, range(1, 5))
+    next(outcomes)
+    outcomes.close()
+    require(next(outcomes, None) is None, "a closed generator has ended")
+
+
+def _reciprocal(job: int) -> float:
+    return 1 / job

@@ -9,7 +9,10 @@ from pyimgano.errors import ParameterError
 __all__ = ["budget", "set_budget"]
 
 VARIABLE = "PYIMGANO_THREADS"
-_BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THEIRS = (
+    *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
 def budget() -> int:
@@ -35,11 +38,11 @@ def budget() -> int:
 def set_budget(threads: int) -> None:
     """Set the budget for this process and its children.
 
-    BLAS reads it when numpy is first imported, so call it before; what has been loaded already
-    keeps its own count.
+    BLAS and OpenCV read it when they are first imported, so call it before; what has been loaded
+    already keeps its own count.
     """
     if threads < 1:
         raise ParameterError(f"threads must be at least 1, got {threads}")
     os.environ[VARIABLE] = str(threads)
-    for name in _BLAS:
+    for name in _THEIRS:
         os.environ[name] = str(threads)

@@ -68,16 +68,16 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Open the report of a run; nothing may be asked for, said or thrown until the test ends."""
+    """Open a page of a run; nothing may be asked for, said or thrown until the test ends."""
     seen: list[str] = []
     contexts = []
 
-    def go(run: Path, **context: Any) -> Any:
+    def go(run: Path, name: str = "report.html", **context: Any) -> Any:
         contexts.append(
             chromium.new_context(**{"viewport": {"width": 1200, "height": 900}} | context)
         )
         page = contexts[-1].new_page()
-        address = (run / "report.html").as_uri()
+        address = (run / name).as_uri()
 
         def request(asked: Any) -> None:
             if asked.url != address and not asked.url.startswith("data:"):

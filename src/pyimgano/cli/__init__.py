@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyimgano.cli import check, demo, doctor, evaluate, fit, predict, report
+from pyimgano.cli import benchmark, check, demo, doctor, evaluate, fit, predict, report
 from pyimgano.cli import list as list_
 from pyimgano.cli._app import EVERYWHERE, app
 from pyimgano.cli._app import run as main
@@ -14,6 +14,7 @@ for _verb in (
     fit.fit,
     predict.predict,
     evaluate.evaluate,
+    benchmark.benchmark,
     report.report,
     doctor.doctor,
     list_.list_,

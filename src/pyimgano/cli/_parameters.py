@@ -172,10 +172,10 @@ def parse_share(text: str) -> float:
 
 def describe_extractor(detector: Detector, asked: str) -> list[str]:
     """Return the extractor that a fitted detector uses, and how it was chosen, line by line."""
-    from pyimgano.feature_detector import FeatureDetector
+    from pyimgano.embedding_detector import EmbeddingDetector
     from pyimgano.features.base import _BEST_FIRST, EXTRACTORS
 
-    if not isinstance(detector, FeatureDetector):
+    if not isinstance(detector, EmbeddingDetector):
         return ["none: this detector needs no features"]
     name = EXTRACTORS.name_of(type(detector.extractor_)) or detector.extractor_.fingerprint
     if asked != "auto":

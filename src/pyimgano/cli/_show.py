@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.table import Table
 
     from pyimgano.records import Certainty
 
-__all__ = ["Show", "count", "judging_table", "named", "new_table", "rate"]
+__all__ = ["Show", "count", "gathered", "judging_table", "named", "new_table", "rate", "to_run"]
 
 LABEL = 12
 WIDEST = 100
@@ -205,6 +205,24 @@ def named(path: str, reason: str) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 image``, ``2 images``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return each thing that is needed with the names of all that need it; blank ones left out."""
+    found: dict[str, list[str]] = {}
+    for name, what in pairs:
+        if what:
+            found.setdefault(what, []).append(name)
+    return found
+
+
+def to_run(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each command that installs something, from (name, command)."""
+    lines = []
+    for command, (first, *others) in gathered(pairs).items():
+        names = f"{first} and {len(others)} more" if others else first
+        lines.append(f"to run {names} here: {command}")
+    return lines
 
 
 def _percent(value: float) -> str:

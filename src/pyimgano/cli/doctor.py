@@ -14,7 +14,7 @@ import typer
 from pyimgano.cli._app import ExitCode, tell
 from pyimgano.cli._machine import available_memory, limits, look_at, simd
 from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
-from pyimgano.cli._show import Show, count
+from pyimgano.cli._show import Show, count, gathered, to_run
 from pyimgano.cli._trial import SLOW, UNTRIED, trials
 from pyimgano.errors import PyimganoError
 
@@ -160,7 +160,12 @@ def _print(show: Show, found: Mapping[str, Any]) -> None:
     absent = [one for entries in found["here"].values() for one in entries if not one["runs_here"]]
     show.facts(
         "missing",
-        [f"{x['name']} needs {', '.join(x['missing'])}" for x in absent if x["missing"]],
+        [
+            f"{', '.join(names)} need{'' if names[1:] else 's'} {what}"
+            for what, names in gathered(
+                (x["name"], ", ".join(x["missing"])) for x in absent
+            ).items()
+        ],
     )
     broken = {module: why for one in absent for module, why in one["broken"].items()}
     show.facts("broken", [f"{name}: {why}" for name, why in broken.items() if why != UNTRIED])
@@ -174,9 +179,8 @@ def _print(show: Show, found: Mapping[str, Any]) -> None:
         room = place["error"] or f"can be written, {_gigabytes(place['free'])} free"
         show.fact(name, f"{place['path']} ({room})")
     show.fact("verdict", _describe(found["first_verdict"]))
-    for one in absent:
-        if one["install"]:
-            show.line(f"to run {one['name']} here: {one['install']}")
+    for line in to_run((one["name"], one["install"]) for one in absent):
+        show.line(line)
     if found["ok"]:
         show.line("\nnext: pyimgano demo")
 

@@ -1,7 +1,8 @@
-"""``pyimgano report``: write the report of a run again."""
+"""``pyimgano report``: write the report of runs again, and set them side by side."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
@@ -9,23 +10,59 @@ import typer
 
 from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
 from pyimgano.cli._show import Show
+from pyimgano.errors import ParameterError
 
 __all__ = ["report"]
 
 
 def report(
     ctx: typer.Context,
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Run or benchmark directories.")
+    ],
     *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="Folder for comparison.html of several runs."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the HTML report of runs again."""
+    """Write the HTML report of runs again, and compare runs.
+
+    With --out, several runs are set side by side on the images that they share: intervals, paired
+    tests, and the images on which they disagree. Of a benchmark, the leaderboard is written again.
+    """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    boards = [run for run in runs if (run / "leaderboard.csv").is_file()]
+    if out is not None and (boards or len(runs) < 2):
+        raise ParameterError(
+            f"--out compares two or more runs, got {f'the benchmark {boards[0]}' if boards else 1};"
+            " name them, or leave --out away"
+        )
+    reports = [_write(run, board=run in boards) for run in runs]
+    for written in reports:
+        show.fact("report", str(written))
+        show.answer(str(written))
+    result: dict[str, object] = {"reports": reports}
+    if out is not None:
+        from pyimgano.runs.comparison import write_comparison
+
+        result["comparison"] = write_comparison(runs, out)
+        show.fact("comparison", str(result["comparison"]))
+        show.answer(str(result["comparison"]))
+    elif len(runs) > 1 and not boards:
+        named = shlex.join(map(str, runs))
+        show.line(f"\nside by side: pyimgano report {named} --out comparison")
+    show.result(result)
+
+
+def _write(run: Path, *, board: bool) -> Path:
+    from pyimgano.runs.leaderboard import write_leaderboard
     from pyimgano.runs.report import write_report
 
-    reports = []
-    for run in runs:
-        reports.append(write_report(run))
-        show.fact("report", str(reports[-1]))
-        show.answer(str(reports[-1]))
-    show.result({"reports": reports})
+    if not board:
+        return write_report(run)
+    write_leaderboard(run)
+    return run / "leaderboard.html"

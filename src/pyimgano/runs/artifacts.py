@@ -172,7 +172,7 @@ class RunWriter:
         self._write_facts(self.out)
         if error is not None:  # the report would say that the run is complete
             (self._stage / "report.html").unlink(missing_ok=True)
-        for name in (*_TABLES, "report.html", "overlays", "maps"):
+        for name in (*_TABLES, "robustness.csv", "report.html", "overlays", "maps"):
             _move(self._stage / name, self.out / name)
         shutil.rmtree(self._stage)
         if error is None:

@@ -100,8 +100,11 @@ def choose(rows: list[Row], threshold: float | None) -> list[Section]:
     return sections
 
 
-def pictures(folder: Path, rows: list[Row]) -> dict[str, list[str]]:
-    """Return the panels of each picture that is there as data URIs, all of them in one budget."""
+def pictures(folder: Path, rows: list[Row], galleries: int = 1) -> dict[str, list[str]]:
+    """Return the panels of each picture that is there as data URIs, all of them in one budget.
+
+    Where a page has several galleries, each takes its share of the budget.
+    """
     kept = [row for row in rows if row["overlay"]]
 
     def encode(row: Row) -> list[str]:
@@ -109,7 +112,7 @@ def pictures(folder: Path, rows: list[Row]) -> dict[str, list[str]]:
         found: list[bytes] = []
         for side in _SIDES:
             found = [_jpeg(panel, side) for panel in panels]
-            if sum(map(len, found)) <= PICTURE_BYTES // len(kept):
+            if sum(map(len, found)) <= PICTURE_BYTES // (galleries * len(kept)):
                 break
         return [data_uri("jpeg", data) for data in found]
 

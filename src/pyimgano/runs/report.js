@@ -139,6 +139,15 @@
   }));
   if (words) { words.addEventListener("input", filter); filter(); }
 
+  all("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
+    const text = one(`#${button.dataset.copy}`), range = document.createRange();
+    range.selectNodeContents(text);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range); // for Ctrl+C, where a page may not write to the clipboard
+    try { await navigator.clipboard.writeText(text.textContent); button.textContent = "Copied"; }
+    catch { button.textContent = "Selected"; }
+  }));
+
   const shots = all("figure.shot").filter((shot) => one("img", shot)), dialog = one("#zoom"), stage = one("#stage");
   let index = 0;
   const show = (next) => {

@@ -6,11 +6,8 @@ only adds to what is there: a threshold that can be moved, sorting, a filter, la
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,9 @@ from pyimgano.runs.charts import SIDE, pro_chart, roc_chart
 from pyimgano.runs.facts import read_run
 from pyimgano.runs.gallery import choose, data_uri, link, pictures, thumbnails
 from pyimgano.runs.histogram import Histogram, histogram
+from pyimgano.runs.page import render
 from pyimgano.runs.report_facts import image_facts, model_facts
-from pyimgano.runs.report_tables import Row, flat, metrics_table, number, percent, tallies
+from pyimgano.runs.report_tables import Row, metrics_table, tallies
 
 __all__ = ["write_report"]
 
@@ -53,34 +51,14 @@ def write_report(run_dir: str | Path, *, home: str | Path | None = None) -> Path
     OutputError
         If the report cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
-
     folder = Path(run_dir)
     facts, rows = read_run(folder)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(number=number, percent=percent, flat=flat)
     listed = sorted(rows, key=_first_to_last)[:LISTED]
     links = {row["path"]: link(Path(home or folder), row["path"]) for row in listed}
-    template = environment.from_string(_source("report.html.j2"))
     target = folder / "report.html"
-    write_atomic(
-        target, template.render(_page(), links=links, **_view(folder, facts, rows, listed))
-    )
+    page = render("report.html.j2", links=links, **_view(folder, facts, rows, listed))
+    write_atomic(target, page)
     return target
-
-
-def _source(name: str) -> str:
-    return resources.files("pyimgano.runs").joinpath(name).read_text("utf-8")
-
-
-def _page() -> dict[str, str]:
-    """Return style and script, and the hash by which this script alone may run."""
-    script = _source("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    style, dark = _source("report.css").split("/* dark */\n")
-    return {"style": style, "dark": dark, "script": script, "script_hash": digest}
 
 
 def _view(

@@ -1,0 +1,244 @@
+"""``pyimgano benchmark``: detectors by categories by shots by seeds, resumable."""
+
+from __future__ import annotations
+
+import shlex
+from operator import attrgetter
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyimgano.cli._app import ExitCode
+from pyimgano.cli._parameters import (
+    DatasetName,
+    FalseReject,
+    Json,
+    Set,
+    _names,
+    make_detector,
+    registries,
+)
+from pyimgano.cli._show import Show, count, new_table
+from pyimgano.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rich.table import Table
+
+    from pyimgano.detector import Detector
+
+__all__ = ["benchmark"]
+
+DEFAULT = "vision_patchcore"
+GB = 10**9
+
+
+def benchmark(
+    ctx: typer.Context,
+    root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the data set, or of one category.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of a benchmark."),
+    ],
+    *,
+    dataset: DatasetName = "mvtec",
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Category; may be repeated. Default: all."),
+    ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="May be repeated; all: every one that runs here. Default: vision_patchcore.",
+            autocompletion=_names("detectors", "all"),
+        ),
+    ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="May be repeated; all: every one that runs here. Default: auto.",
+            autocompletion=_names("extractors", "auto", "all"),
+        ),
+    ] = None,
+    shots: Annotated[
+        str,
+        typer.Option(
+            metavar="K,K,...", help="Good images to learn from, such as 1,4,full; full takes all."
+        ),
+    ] = "full",
+    seeds: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Of the detectors, and of the choice of shots.")
+    ] = "0",
+    false_reject: FalseReject = "5%",
+    settings: Set = None,
+    map_intervals: Annotated[
+        bool,
+        typer.Option("--map-intervals", help="Interval of AUPRO too: minutes on large images."),
+    ] = False,
+    overlays: Annotated[
+        str,
+        typer.Option(metavar="WHICH", help="Pictures, and a report, of each job: all, ng or none."),
+    ] = "none",
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Jobs side by side; they share the threads.")
+    ] = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep features here. Default: in --out, until all jobs have ended.",
+        ),
+    ] = None,
+    cache_limit: Annotated[
+        float, typer.Option(min=0, metavar="GB", help="Size of it; 0 keeps no features.")
+    ] = 8.0,
+    as_json: Json = False,
+) -> None:
+    """Compare detectors on the categories of a data set.
+
+    Measures each combination in a job of its own and writes leaderboard.csv, .md and .html into
+    the folder --out. A job that fails becomes a row with its error. Stopped or killed, the same
+    command goes on from there.
+    """
+    show = Show(quiet=ctx.obj.quiet, as_json=as_json)
+    numbers = _counts("--shots", shots, least=1, word="full"), _counts("--seeds", seeds, least=0)
+    from pyimgano.runs import benchmark as runs
+    from pyimgano.runs.artifacts import OVERLAYS
+    from pyimgano.runs.executors import ProcessExecutor, SerialExecutor
+    from pyimgano.runs.jobs import Work
+
+    if overlays not in OVERLAYS:
+        raise ParameterError(f"--overlays must be one of {', '.join(OVERLAYS)}; got {overlays!r}")
+    executor = ProcessExecutor(workers, attrgetter("group")) if workers > 1 else SerialExecutor()
+    detectors = _detectors(detector, extractor, false_reject, settings or ())
+    wanted = [] if category is None or "all" in category else category
+    jobs = runs.plan(
+        detectors,
+        runs.find_parts(dataset, root, wanted),
+        shots=numbers[0],
+        seeds=[seed or 0 for seed in numbers[1]],
+        map_intervals=map_intervals,
+    )
+    typed = {
+        "--dataset": dataset,
+        "--root": root,
+        "--category": category,
+        "--detector": detector,
+        "--extractor": extractor,
+        "--shots": shots,
+        "--seeds": seeds,
+        "--false-reject": false_reject,
+        "--set": settings,
+        "--out": out,
+    }
+    rows = runs.benchmark(
+        jobs,
+        Work(out, cache or out / "cache", round(cache_limit * GB), overlays),
+        executor=executor,
+        command=_line(typed) + " --map-intervals" * map_intervals,
+        progress=_teller(len(jobs), quiet=show.quiet),
+    )
+    failed = [row for row in rows if row["status"] == "failed"]
+    show.table(_table(rows))
+    show.line()
+    show.facts("failed", [f"{_name(row)}: {row['error']}" for row in failed])
+    show.fact("leaderboard", str(out / "leaderboard.html"))
+    show.answer(f"{count(len(rows), 'job')}, {len(failed)} failed")
+    show.result({"leaderboard": out / "leaderboard.html", "jobs": rows})
+    raise typer.Exit(ExitCode.SOME_ERROR if failed else ExitCode.DONE)
+
+
+def _counts(option: str, text: str, *, least: int, word: str = "") -> list[int | None]:
+    """Read whole numbers with commas between them; ``word`` stands for None."""
+    found: list[int | None] = []
+    for item in text.split(","):
+        number = item.strip()
+        if word and number == word:
+            found.append(None)
+        elif number.isdecimal() and number.isascii() and int(number) >= least:
+            found.append(int(number))
+        else:
+            also = f", or {word}" if word else ""
+            raise ParameterError(
+                f"{option} takes whole numbers from {least} on, with commas between them{also}; "
+                f"got {text!r}"
+            )
+    return list(dict.fromkeys(found))
+
+
+def _detectors(
+    names: list[str] | None,
+    extractors: list[str] | None,
+    false_reject: str,
+    settings: Sequence[str],
+) -> list[Detector]:
+    """Make every combination; a setting goes to the detectors that have such a parameter."""
+    kinds = registries()["detectors"]
+    chosen = _chosen("detectors", names or [DEFAULT])
+    fields = {name: kinds[name].__dataclass_fields__ for name in chosen}
+    made = []
+    for name in chosen:
+        fitting = [
+            setting
+            for setting in settings
+            if (key := setting.partition("=")[0].strip()) in fields[name]
+            or not any(key in other for other in fields.values())  # which is refused by name
+        ]
+        uses = _chosen("extractors", extractors or ["auto"])
+        made += [
+            make_detector(name, extractor, false_reject, fitting)
+            for extractor in (uses if "extractor" in fields[name] else ["auto"])
+        ]
+    return made
+
+
+def _chosen(kind: str, names: list[str]) -> list[str]:
+    if "all" not in names:
+        return list(dict.fromkeys(names))
+    entries = [one for one in registries()[kind].entries() if not one.metadata.missing]
+    return [one.name for one in entries if "file" not in dict(one.metadata.details)]
+
+
+def _line(typed: Mapping[str, object]) -> str:
+    """Return the command line that was typed, with its defaults."""
+    words = ["pyimgano", "benchmark"]
+    for option, given in typed.items():
+        for value in given if isinstance(given, list) else [given]:
+            words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
+
+
+def _teller(total: int, *, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
+    done = 0
+
+    def tell(row: Mapping[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        if not quiet:
+            typer.echo(f"job {done} of {total}: {_name(row)}: {row['status']}", err=True)
+
+    return tell
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    shots = "all goods" if row["shots"] is None else count(row["shots"], "shot")
+    names = (row["category"], row["detector"], row["extractor"], shots, f"seed {row['seed']}")
+    return " ".join(filter(None, names))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    figures = {"auroc": "AUROC", "aupro_0.3": "AUPRO 0.3"}
+    names = ("category", "detector", "extractor", "shots", "seed")
+    table = new_table(*names, *figures.values(), numbers=("shots", "seed", *figures.values()))
+    for row in rows:
+        cells = [str(row[name] or "") for name in names[:3]]
+        cells += [str(row["shots"] or "all"), str(row["seed"])]
+        values = [row[name] for name in figures]
+        table.add_row(*cells, *("-" if one is None else f"{one:.4f}" for one in values))
+    return table

@@ -1,0 +1,298 @@
+"""One evaluation of a benchmark as a job: frozen, named by its content, done in a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimgano import __version__
+from pyimgano.archive import decode, encode
+from pyimgano.datasets.base import load_dataset
+from pyimgano.datasets.protocols import few_shot
+from pyimgano.estimator import DETECTORS, versions
+from pyimgano.features.base import EXTRACTORS, resolve_extractor
+from pyimgano.features.cache import CachedExtractor, FeatureStore
+from pyimgano.metrics import bootstrap_maps
+from pyimgano.models import create_detector
+from pyimgano.runs.artifacts import RunWriter
+from pyimgano.runs.evaluate import LIMITS, measure
+from pyimgano.runs.facts import plain, read_facts
+from pyimgano.runs.report import write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from pyimgano.datasets.base import Dataset
+    from pyimgano.detector import Detector
+    from pyimgano.inspection import Inspection
+
+__all__ = ["COLUMNS", "COSTS", "Job", "Work", "facts_of", "is_row", "row_of"]
+
+COSTS = ("fit_seconds", "ms_per_image", "peak_mb", "model_mb")
+COLUMNS = (
+    *("detector", "extractor", "dataset", "category", "protocol", "shots", "seed"),
+    *("status", "error", "n_train", "n_good", "n_defect"),
+    *("auroc", "auroc_low", "auroc_high", "ap", "f1max_oracle", "pixel_auroc", "pixel_ap"),
+    *("aupro_0.3", "aupro_0.3_low", "aupro_0.3_high", "aupro_0.05", "aupimo"),
+    *("false_rejects", "escapes", "certified_bound", *COSTS, "licence", "command"),
+)
+"""Of ``leaderboard.csv``; two runs of one job differ in `COSTS` alone."""
+
+_MB = 2**20
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is measured; every field but ``root`` decides on its name.
+
+    Parameters
+    ----------
+    detector, extractor : str
+        Registered names; no extractor where the detector uses none, ``NAME:PATH`` where it needs
+        a file.
+    features : str
+        Fingerprint of the extractor.
+    parameters : mapping
+        All other parameters but the seed, as `pyimgano.archive.encode` writes them.
+    dataset, root, category
+        As for `load_dataset`.
+    data : str
+        Hash of the images, masks and labels, wherever they lie; empty if they cannot be read.
+    shots : int or None
+        Good images to learn from, see `few_shot`; None for all.
+    seed : int
+        Of the detector, and of the choice of the shots.
+    map_intervals : bool
+        Whether AUPRO gets an interval.
+    version : str
+        Of pyimgano.
+    """
+
+    detector: str
+    extractor: str
+    features: str
+    parameters: Mapping[str, Any]
+    dataset: str
+    root: str
+    category: str | None
+    data: str
+    shots: int | None = None
+    seed: int = 0
+    map_intervals: bool = False
+    version: str = __version__
+
+    @property
+    def id(self) -> str:
+        """The same wherever and whenever the same is measured."""
+        facts = plain(self)
+        del facts["root"]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def group(self) -> tuple[str, str | None, str]:
+        """Jobs with one group see the same features."""
+        return self.data, self.category, self.features
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it stands in a leaderboard: of jobs with one place the newest counts."""
+        shots = "" if self.shots is None else f"{self.shots:09d}"
+        names = (self.dataset, self.category or "", self.detector, self.extractor)
+        return (*names, self.protocol, shots, f"{self.seed:09d}")
+
+    @property
+    def protocol(self) -> str:
+        """One-class, or few-shot."""
+        return "one-class" if self.shots is None else "few-shot"
+
+    @property
+    def command(self) -> str:
+        """The line that measures this again."""
+        words = ["pyimgano", "benchmark", "--dataset", self.dataset, "--root", self.root]
+        words += [] if self.category is None else ["--category", self.category]
+        words += ["--detector", self.detector]
+        words += ["--extractor", self.extractor] if self.extractor else []
+        words += ["--shots", str(self.shots or "full"), "--seeds", str(self.seed)]
+        defaults = DETECTORS[self.detector]().parameters()
+        for name, value in self.parameters.items():
+            text = json.dumps(plain(decode(value))) if value != encode(defaults[name]) else None
+            if text and name == "contamination":
+                words += ["--false-reject", text]
+            elif text:
+                words += ["--set", f"{name}={text}"]
+        words += ["--map-intervals"] if self.map_intervals else []
+        return shlex.join([*words, "--out", "again"])
+
+    def load(self) -> Dataset:
+        """List the images to learn from and to judge."""
+        dataset = load_dataset(self.dataset, self.root, category=self.category)
+        return dataset if self.shots is None else few_shot(dataset, self.shots, self.seed)
+
+    def licence(self) -> str:
+        """Return what the parts of the method may be used under."""
+        entries = [DETECTORS.entry(self.detector).metadata]
+        name = self.extractor.partition(":")[0]
+        entries += [EXTRACTORS.entry(name).metadata] if name else []
+        return ", ".join(dict.fromkeys(one.licence.partition(" (")[0] for one in entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How jobs are done: each into ``jobs/<its id>`` below the directory of the benchmark.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the benchmark.
+    cache : Path
+        Folder of the features; see `FeatureStore`.
+    limit : int
+        Bytes in it at most; 0 keeps nothing.
+    overlays : str
+        See `RunWriter`; with pictures each job gets its report as well.
+    """
+
+    out: Path
+    cache: Path
+    limit: int
+    overlays: str = "none"
+
+    def run_dir(self, job: Job) -> Path:
+        """Return where the results of a job stand."""
+        return self.out / "jobs" / job.id
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Measure, and return the facts of the run; it is complete when its directory says so."""
+        home = self.run_dir(job)
+        report = None if self.overlays == "none" else partial(write_report, home=home)
+        with RunWriter(home, command="benchmark", overlays=self.overlays, report=report) as run:
+            run.note(job=job)
+            with _warnings_kept() as heard:
+                watched = _watch_peak()
+                measured = self._measure(job, run)
+                peak = _peak() if watched else None
+            run.note(
+                **measured, peak_mb=peak and round(peak, 1), warnings=list(dict.fromkeys(heard))
+            )
+        return facts_of(home)
+
+    def _measure(self, job: Job, run: RunWriter) -> dict[str, Any]:
+        dataset = job.load()
+        given = {name: decode(value) for name, value in job.parameters.items()}
+        maps: list[NDArray[Any]] = []
+
+        def keep(one: Inspection) -> None:
+            if job.map_intervals and one.map is not None:
+                maps.append(one.map)
+
+        if job.extractor:
+            store, salt = FeatureStore(self.cache, self.limit), json.dumps(versions())
+            cached = CachedExtractor(resolve_extractor(job.extractor), store, salt)
+            detector = create_detector(job.detector, **given, seed=job.seed, extractor=cached)
+            measure(detector, dataset, run, progress=keep, clock=cached.clock)
+        else:
+            detector = create_detector(job.detector, **given, seed=job.seed)
+            measure(detector, dataset, run, progress=keep)
+        facts: dict[str, Any] = {"model_mb": round(_state_size(detector) / _MB, 3)}
+        if detector.is_calibrated:
+            facts["certified_bound"] = detector.certainty_.bound
+        if dataset.info.has_masks and len(maps) == len(dataset.test):
+            facts["map_intervals"] = bootstrap_maps(list(dataset.masks()), maps, LIMITS)
+        return facts
+
+
+def facts_of(run_dir: Path) -> dict[str, Any]:
+    """Return what a run says of itself, without its curves: a benchmark holds many of them."""
+    facts = read_facts(run_dir)
+    facts.pop("curves", None)
+    return facts
+
+
+def row_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of the leaderboard from the facts of a job's run; None where nothing is known.
+
+    Rejects and escapes are numbers of images; of one shot there is no threshold, hence none.
+    """
+    job = Job(**facts["job"])
+    data, metrics = facts.get("data") or {}, facts.get("metrics") or {}
+    at = metrics.get("at_threshold") or {}
+    intervals = {**(metrics.get("intervals") or {}), **(facts.get("map_intervals") or {})}
+    failed = facts["status"] != "complete"
+    row: dict[str, Any] = {
+        **{name: getattr(job, name) for name in ("detector", "extractor", "dataset", "protocol")},
+        "category": data.get("category", job.category),
+        "shots": job.shots,
+        "seed": job.seed,
+        "status": "failed" if failed else "complete",
+        "error": " ".join(str(facts["reason"]).split()) if failed else None,
+        "n_train": data.get("n_train"),
+        "n_good": (at.get("false_rejects") or {}).get("of", data.get("n_test_good")),
+        "n_defect": (at.get("escapes") or {}).get("of", data.get("n_test_defect")),
+        "f1max_oracle": metrics.get("f1max"),
+        **{name: (at.get(name) or {}).get("count") for name in ("false_rejects", "escapes")},
+        **(facts.get("timing") or {}),
+        "licence": job.licence(),
+        "command": job.command,
+    }
+    for name in ("auroc", "aupro_0.3"):
+        row[f"{name}_low"], row[f"{name}_high"] = intervals.get(name) or (None, None)
+    known = {**metrics, **facts, **row}
+    return {name: known.get(name) for name in COLUMNS}
+
+
+def is_row(facts: Mapping[str, Any]) -> bool:
+    """Tell whether a run is that of a job of this version, and has come to an end."""
+    names = {field.name for field in fields(Job)}
+    job = facts.get("job") or {}
+    return job.keys() == names and facts["status"] in {"complete", "failed"}
+
+
+@contextmanager
+def _warnings_kept() -> Iterator[list[str]]:
+    """Keep what the library warns of: it belongs to one job of many."""
+    heard: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    logger = logging.getLogger("pyimgano")
+    before, passed_on = logger.handlers[:], logger.propagate
+    logger.handlers[:], logger.propagate = [Keeper(logging.WARNING)], False
+    try:
+        yield heard
+    finally:
+        logger.handlers[:], logger.propagate = before, passed_on
+
+
+def _state_size(detector: Detector) -> int:
+    """Return the bytes of the arrays in the model file, which are nearly all of it."""
+    return sum(each.nbytes for each in detector._state().values() if isinstance(each, np.ndarray))
+
+
+def _watch_peak() -> bool:
+    """Forget the largest memory so far; False where the system cannot (all but Linux)."""
+    try:
+        _CLEAR.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _peak() -> float:
+    """Return the most resident memory of this process since it was forgotten, in MB."""
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    told = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(told.split()[1]) * 1024 / _MB

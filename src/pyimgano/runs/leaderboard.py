@@ -1,0 +1,170 @@
+"""The leaderboard of a benchmark: which method, how sure, at what cost, and how to repeat it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyimgano.atomic import write_atomic
+from pyimgano.errors import InputError
+from pyimgano.runs.leaderboard_charts import Differences, differences, scatter
+from pyimgano.runs.leaderboard_markdown import markdown
+from pyimgano.runs.leaderboard_methods import (
+    Job,
+    Method,
+    category_of,
+    has_failed,
+    methods_of,
+    read_jobs,
+)
+from pyimgano.runs.leaderboard_ranks import ALPHA, Ranking, rank_methods
+from pyimgano.runs.page import render
+
+__all__ = ["Matrix", "write_leaderboard"]
+
+FIGURES = {
+    "auroc": "AUROC",
+    "ap": "AP",
+    "f1max_oracle": "F1 max (oracle)",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "aupro_0.3": "AUPRO 0.3",
+    "aupro_0.05": "AUPRO 0.05",
+    "aupimo": "AUPIMO",
+}
+_COMPARED = ("auroc", "aupro_0.3")  # by category
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One figure by method and category, and whether the methods differ in it.
+
+    Attributes
+    ----------
+    column, title : str
+        The figure.
+    best : dict of str to float
+        The largest of each category, as it is shown.
+    ranked : list of (Method, float)
+        Methods that have every category, and their average ranks; the best first.
+    ranking : Ranking or None
+        Of those; None of none.
+    drawing : Differences or None
+        Where there is a test.
+    """
+
+    column: str
+    title: str
+    best: dict[str, float]
+    ranked: list[tuple[Method, float]]
+    ranking: Ranking | None
+    drawing: Differences | None
+
+
+def write_leaderboard(out: str | Path) -> None:
+    """Write ``leaderboard.md`` and ``leaderboard.html`` of a benchmark.
+
+    Parameters
+    ----------
+    out : str or Path
+        A directory with ``leaderboard.csv``, a row for each job, and ``benchmark.json``.
+
+    Raises
+    ------
+    InputError
+        If one of the two is missing or damaged.
+    OutputError
+        If the files cannot be written.
+    """
+    folder = Path(out)
+    view = _view(read_jobs(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))
+    write_atomic(folder / "leaderboard.md", markdown(view))
+    write_atomic(folder / "leaderboard.html", render("leaderboard.html.j2", **view))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); give a directory that benchmark wrote"
+        ) from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} is not that of a benchmark; run it again")
+    return facts
+
+
+def _view(jobs: list[Job], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what both pages show."""
+    methods = methods_of(jobs, "auroc")
+    figures = {
+        column: title
+        for column, title in FIGURES.items()
+        if any(method.figure(column) for method in methods)
+    }
+    categories = sorted({category_of(job) for job in jobs})
+    return {
+        "methods": methods,
+        "shown": dict(zip(categories, _short(categories), strict=True)),
+        "number_of": {method.name: number for number, method in enumerate(methods, 1)},
+        "figures": figures,
+        "categories": categories,
+        "matrices": [_matrix(methods, categories, c) for c in _COMPARED if c in figures],
+        "chart": scatter(methods, "auroc"),
+        "failed": [(one, job) for one in methods for job in one.jobs if has_failed(job)],
+        "jobs": jobs,
+        "seeds": sorted({job["seed"] for job in jobs} - {""}),
+        "datasets": sorted({job["dataset"] for job in jobs}),
+        "settings": _shared(methods),
+        "command": facts.get("command"),
+        "facts": {name: fact for name, fact in facts.items() if name != "command"},
+        "alpha": ALPHA,
+    }
+
+
+def _short(categories: list[str]) -> list[str]:
+    """Leave the data set out where there is only one."""
+    several = len({name.partition("/")[0] for name in categories}) > 1
+    return [name if several else name.partition("/")[2] or name for name in categories]
+
+
+def _shared(methods: list[Method]) -> list[str]:
+    """Return what is the same in all methods, and therefore not in their names."""
+    protocols, shots = {m.protocol for m in methods}, {m.shots for m in methods}
+    found = sorted(protocols) if len(protocols) == 1 else []
+    return [*found, *(f"shots: {one}" for one in shots if one and len(shots) == 1)]
+
+
+def _matrix(methods: list[Method], categories: list[str], column: str) -> Matrix:
+    """Rank the methods that have every category; one that lacks some has no place among them."""
+    table = {
+        method.name: {
+            category: cell.value
+            for category in categories
+            if (cell := method.cell(column, category)) is not None
+        }
+        for method in methods
+    }
+    whole = [method for method in methods if len(table[method.name]) == len(categories)]
+    ranking = drawing = None
+    if whole:
+        ranking = rank_methods([[table[m.name][name] for m in whole] for name in categories])
+        drawing = differences([method.name for method in whole], ranking)
+    return Matrix(
+        column,
+        FIGURES[column],
+        {
+            category: max(round(row[category], 3) for row in table.values() if category in row)
+            for category in categories
+            if any(category in row for row in table.values())
+        },
+        [] if ranking is None else sorted(zip(whole, ranking.ranks, strict=True), key=_rank),
+        ranking,
+        drawing,
+    )
+
+
+def _rank(ranked: tuple[Method, float]) -> float:
+    return ranked[1]

@@ -1,0 +1,156 @@
+"""The leaderboard as Markdown: the same figures, for a repository's own pages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pyimgano.runs.leaderboard_methods import category_of
+from pyimgano.runs.report_tables import flat, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyimgano.runs.leaderboard_methods import Figure, Method
+
+__all__ = ["markdown"]
+
+
+def markdown(view: dict[str, Any]) -> str:
+    """Return the page; names are text, whatever they hold."""
+    methods: list[Method] = view["methods"]
+    named = [(f"{i}", text(method.name)) for i, method in enumerate(methods, 1)]
+    categories: list[str] = view["categories"]
+    parts = [f"# Leaderboard: {text(', '.join(view['datasets']))}"]
+    parts += [
+        (
+            f"{len(methods)} methods, {len(categories)} categories, {len(view['jobs'])} jobs, of "
+            f"which {len(view['failed'])} failed. Means over categories and seeds; after ±, the "
+            "standard deviation over seeds; in brackets the 95 % interval over other test images "
+            "of these categories. Figures named oracle are tuned on the test labels."
+        ),
+        _table(
+            ("#", "Method", "Categories", *view["figures"].values()),
+            [
+                (*name, _covered(method, categories), *_figures(method, view["figures"]))
+                for name, method in zip(named, methods, strict=True)
+            ],
+        ),
+        "## At the calibrated threshold",
+        _table(
+            ("#", "Method", "False rejects", "Escapes", "Certified bound"),
+            [
+                (
+                    *name,
+                    _rate(m, "false_rejects", "n_good"),
+                    _rate(m, "escapes", "n_defect"),
+                    percent(m.worst("certified_bound")),
+                )
+                for name, m in zip(named, methods, strict=True)
+            ],
+        ),
+        "## Cost",
+        _table(
+            ("#", "Method", "Fit, s", "ms/image", "Peak, MB", "Model, MB", "Licence"),
+            [
+                (*name, *(number(cost) for cost in _costs(method)), text(method.licences))
+                for name, method in zip(named, methods, strict=True)
+            ],
+        ),
+    ]
+    for matrix in view["matrices"]:
+        rows = [
+            (*name, *(_short(method.cell(matrix.column, c)) for c in categories))
+            for name, method in zip(named, methods, strict=True)
+        ]
+        parts += [f"## {matrix.title} by category"]
+        parts += [
+            _table(("#", "Method", *map(text, view["shown"].values())), rows),
+            *_differences(matrix),
+        ]
+    return "\n\n".join([*parts, *_failures(view), *_commands(view)]) + "\n"
+
+
+def text(given: object) -> str:
+    """Return words as Markdown that shows them and does nothing else."""
+    one_line = " ".join(str(given).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*\[\]|~!#>])", r"\\\1", one_line)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    titles = list(head)
+    lines = [titles, ["---"] * 2 + ["---:"] * (len(titles) - 2), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _figures(method: Method, columns: Iterable[str]) -> list[str]:
+    return [_long(method.figure(column)) for column in columns]
+
+
+def _short(figure: Figure | None) -> str:
+    if figure is None:
+        return "—"
+    return f"{figure.value:.3f}" + (
+        f" ± {figure.deviation:.3f}" if figure.deviation is not None else ""
+    )
+
+
+def _long(figure: Figure | None) -> str:
+    if figure is None or figure.low is None or figure.high is None:
+        return _short(figure)
+    return f"{_short(figure)} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _covered(method: Method, categories: list[str]) -> str:
+    return f"{method.covered('auroc')} of {len(categories)}"
+
+
+def _rate(method: Method, column: str, of: str) -> str:
+    rate = method.rate(column, of)
+    return f"{percent(rate.value)} ({rate.k} of {rate.n})" if rate.n else "—"
+
+
+def _costs(method: Method) -> list[float | None]:
+    return [
+        method.mean("fit_seconds"),
+        method.mean("ms_per_image"),
+        method.worst("peak_mb"),
+        method.mean("model_mb"),
+    ]
+
+
+def _differences(matrix: Any) -> list[str]:
+    ranking = matrix.ranking
+    if ranking is None:
+        return ["No method has every category: they are not ranked."]
+    ranks = ", ".join(f"{text(method.name)} {rank:.2f}" for method, rank in matrix.ranked)
+    if ranking.lack:
+        return [f"Average ranks: {ranks}. No test: {ranking.lack}."]
+    return [
+        (
+            f"Average ranks: {ranks}. Friedman χ² = {ranking.chi2:.3g}, Iman-Davenport "
+            f"F = {ranking.f:.3g}, p = {ranking.p:.2g} over {ranking.n} categories; critical "
+            f"difference of Nemenyi {ranking.distance:.2f}: average ranks that are closer are not "
+            "told apart."
+        )
+    ]
+
+
+def _failures(view: dict[str, Any]) -> list[str]:
+    if not view["failed"]:
+        return []
+    rows = [
+        (text(method.name), text(category_of(job)), job["seed"], text(job["error"]))
+        for method, job in view["failed"]
+    ]
+    head = ("Method", "Category", "Seed", "Error")
+    return ["## Failed jobs", _table(head, rows)]
+
+
+def _commands(view: dict[str, Any]) -> list[str]:
+    lines = [f"    {line}" for line in str(view["command"] or "").splitlines()]
+    for number_, method in enumerate(view["methods"], 1):
+        lines += [f"    # {number_}: {' '.join(method.name.split())}"]
+        lines += [f"    {' '.join(command.split())}" for command in method.commands]
+    facts = [f"- {text(name)}: {text(number(fact))}" for name, fact in flat(view["facts"])]
+    return ["## To repeat it", "\n".join(lines), "## Versions and surroundings", "\n".join(facts)]

@@ -1,0 +1,234 @@
+"""The rows of a leaderboard: one for each detector, extractor, protocol and number of shots."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from pyimgano.errors import InputError
+from pyimgano.metrics.rates import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["Figure", "Job", "Method", "category_of", "has_failed", "methods_of", "read_jobs"]
+
+Job = dict[str, str]
+"""A line of ``leaderboard.csv``."""
+
+_NAMES = ("detector", "extractor", "protocol", "shots")
+_NEEDED = {*_NAMES, "dataset", "category", "seed", "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a method: mean over categories of the mean over seeds.
+
+    Attributes
+    ----------
+    value : float
+        The mean.
+    low, high : float or None
+        Its interval of 95 %, where every category has one (MOVER: Zou and Donner, Statistics in
+        Medicine 2008). It says how far other test images of these categories could move it;
+        seeds share their test images, so they do not narrow it.
+    deviation : float or None
+        Standard deviation over seeds, of two or more.
+    categories : int
+        How many have the figure.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    deviation: float | None
+    categories: int
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What stands in one row.
+
+    Attributes
+    ----------
+    detector, protocol, shots : str
+        Of all jobs; without shots, all good images were learned.
+    jobs : list of Job
+        Of all categories and seeds, failed ones too.
+    setting : str
+        What tells it from other methods with this detector.
+    """
+
+    detector: str
+    protocol: str
+    shots: str
+    jobs: list[Job]
+    setting: str
+
+    @property
+    def name(self) -> str:
+        """In one line."""
+        return " · ".join(filter(None, (self.detector, self.setting)))
+
+    def cell(self, column: str, category: str) -> Figure | None:
+        """Return a figure in one category, over its seeds."""
+        return _figure([job for job in self.jobs if category_of(job) == category], column)
+
+    def figure(self, column: str) -> Figure | None:
+        """Return a figure over all categories."""
+        return _figure(self.jobs, column)
+
+    def mean(self, column: str) -> float | None:
+        """Return the mean over all jobs that have the column."""
+        found = _present(value(job, column) for job in self.jobs)
+        return fmean(found) if found else None
+
+    def worst(self, column: str) -> float | None:
+        """Return the largest of all jobs."""
+        return max(_present(value(job, column) for job in self.jobs), default=None)
+
+    def rate(self, column: str, of: str) -> Rate:
+        """Count images over all jobs that have both columns."""
+        counted = [(value(job, column), value(job, of)) for job in self.jobs]
+        known = [(k, n) for k, n in counted if k is not None and n is not None]
+        return Rate(int(sum(k for k, _ in known)), int(sum(n for _, n in known)))
+
+    @property
+    def commands(self) -> list[str]:
+        """What repeats each job, one line each."""
+        return list(dict.fromkeys(job["command"] for job in self.jobs if job.get("command")))
+
+    def covered(self, column: str) -> int:
+        """Return how many categories have a figure."""
+        figure = self.figure(column)
+        return figure.categories if figure else 0
+
+    @property
+    def licences(self) -> str:
+        """What its parts may be used under."""
+        return ", ".join(sorted({job.get("licence", "") for job in self.jobs} - {""}))
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """Read ``leaderboard.csv``.
+
+    Raises
+    ------
+    InputError
+        If there is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file, restval="")
+            missing = sorted(_NEEDED - set(table.fieldnames or ()))
+            jobs = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); give a directory that benchmark wrote"
+        ) from error
+    if missing:
+        raise InputError(f"{path} is no leaderboard: it lacks the columns {', '.join(missing)}")
+    return jobs
+
+
+def methods_of(jobs: Iterable[Job], first: str) -> list[Method]:
+    """Group jobs into methods; those that have all categories first, the best figure on top."""
+    grouped: dict[tuple[str, ...], list[Job]] = defaultdict(list)
+    for job in jobs:
+        grouped[tuple(job[name] for name in _NAMES)].append(job)
+    settings = {(key[2], key[3]) for key in grouped}  # a protocol that shots tell is not repeated
+    shots = {one for _, one in settings}
+    differ = {"protocol": len(settings) > len(shots), "shots": len(shots) > 1}
+    methods = [
+        Method(
+            found[0]["detector"],
+            found[0]["protocol"],
+            found[0]["shots"],
+            found,
+            _setting_of(found[0], differ),
+        )
+        for found in grouped.values()
+    ]
+
+    def best_first(method: Method) -> tuple[float, float, str]:
+        figure = method.figure(first)
+        return (-figure.categories, -figure.value, method.name) if figure else (0, 0, method.name)
+
+    return sorted(methods, key=best_first)
+
+
+def _setting_of(job: Job, differ: Mapping[str, bool]) -> str:
+    """Return the parts of a method's name that differ, but the detector, and the extractor."""
+    many = "" if job["shots"] == "1" else "s"
+    shots = f"{job['shots']} shot{many}" if job["shots"] else "all goods"
+    kept = (
+        job["extractor"],
+        job["protocol"] if differ["protocol"] else "",
+        shots if differ["shots"] else "",
+    )
+    return " · ".join(filter(None, kept))
+
+
+def has_failed(job: Job) -> bool:
+    """Tell whether a job is there for its error alone."""
+    return bool(job["error"]) or job.get("status") == "failed"
+
+
+def category_of(job: Job) -> str:
+    """Return data set and category."""
+    return "/".join(filter(None, (job["dataset"], job["category"])))
+
+
+def value(job: Job, column: str) -> float | None:
+    """Return a number, or None of an empty cell, or one that holds no finite number."""
+    try:
+        found = float(job.get(column) or "nan")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _figure(jobs: list[Job], column: str) -> Figure | None:
+    known = [job for job in jobs if value(job, column) is not None]
+    if not known:
+        return None
+    mean = fmean(_by(category_of, known, column).values())
+    seeds = [
+        _by(category_of, [job for job in known if job["seed"] == seed], column)
+        for seed in {job["seed"] for job in known}
+    ]
+    width = max(map(len, seeds))
+    whole = [fmean(found.values()) for found in seeds if len(found) == width]
+    low, high = (_end(known, column, side) for side in ("low", "high"))
+    return Figure(
+        mean,
+        None if low is None else mean - low,
+        None if high is None else mean + high,
+        stdev(whole) if len(whole) > 1 else None,
+        len(_by(category_of, known, column)),
+    )
+
+
+def _by(key: Callable[[Job], str], jobs: list[Job], column: str) -> dict[str, float]:
+    """Return the mean of a column, which all the jobs have, for each key."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for job in jobs:
+        found[key(job)].append(float(job[column]))
+    return {name: fmean(numbers) for name, numbers in found.items()}
+
+
+def _end(jobs: list[Job], column: str, side: str) -> float | None:
+    """Return how far one end of the interval lies from the mean; None where an end is missing."""
+    if any(value(job, f"{column}_{side}") is None for job in jobs):
+        return None
+    ends, means = _by(category_of, jobs, f"{column}_{side}"), _by(category_of, jobs, column)
+    return math.hypot(*(ends[name] - mean for name, mean in means.items())) / len(means)
+
+
+def _present(values: Iterable[float | None]) -> list[float]:
+    return [found for found in values if found is not None]
