@@ -47,8 +47,12 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def is_available(module: str) -> bool:
-    """Tell whether ``module`` is installed, without importing it (its parent packages aside)."""
+    """Tell whether ``module`` is installed, without importing it (its parent packages aside).
+
+    A folder that happens to have its name is not it, though Python would import one as empty.
+    """
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return False
+    return spec is not None and spec.origin is not None

@@ -1,4 +1,4 @@
-"""What the extractors share: the check of an image, and the rectangle that a grid tiles."""
+"""What the extractors share: check, crop and scale of an image; the rectangle that a grid tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pyimgano.features.base import PatchFeatures
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_image", "tiled"]
+__all__ = ["IMAGENET", "check_image", "cropped", "normalised", "tiled"]
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of the three channels, of 0 to 1."""
 
 
 def check_image(image: NDArray[np.uint8], *, smallest: int) -> None:
@@ -35,3 +38,20 @@ def tiled(
     """Return the features of square cells that start at the top left corner of the image."""
     height, width = values.shape[:2]
     return PatchFeatures(values, (0.0, 0.0, float(cell * height), float(cell * width)), layers)
+
+
+def cropped(image: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:
+    """Cut off at the right and bottom what does not fill a patch."""
+    return image[: image.shape[0] // patch * patch, : image.shape[1] // patch * patch]
+
+
+def normalised(
+    images: NDArray[np.uint8],
+    mean: tuple[float, ...] = IMAGENET[0],
+    deviation: tuple[float, ...] = IMAGENET[1],
+) -> NDArray[np.float32]:
+    """Return images (n, H, W, 3) as (n, 3, H, W), 0 to 1, less the mean, over the deviation."""
+    scaled = images.astype(np.float32) / np.float32(255)
+    centred = scaled - np.array(mean, np.float32)
+    centred /= np.array(deviation, np.float32)
+    return np.ascontiguousarray(centred.transpose(0, 3, 1, 2))

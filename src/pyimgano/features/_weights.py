@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["read_state_dict"]
+__all__ = ["DAMAGE", "read_state_dict"]
+
+DAMAGE: tuple[type[Exception], ...] = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a parser raises where a weight file is damaged or no weight file."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -68,17 +81,7 @@ def read_state_dict(path: Path, *, sha256: str) -> dict[str, NDArray[Any]]:
         return _parse(data)
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}") from error
-    except (
-        pickle.UnpicklingError,
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGE as error:
         raise ArchiveError(
             f"{path} is damaged or no weight file of PyTorch's legacy layout "
             f"({type(error).__name__}: {error})"

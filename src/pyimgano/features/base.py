@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -79,6 +79,8 @@ _BEST_FIRST = ("efficientnet_lite0", "handcrafted")
 def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     """Return the extractor of a name (``"auto"``: the best one installed), or the object itself.
 
+    ``NAME:PATH`` gives a file to one that needs it: ``onnx:model.onnx``.
+
     Raises
     ------
     UnknownNameError
@@ -86,7 +88,8 @@ def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     MissingExtra
         If a package that it needs is not installed; the message holds the pip line.
     ParameterError
-        If an object does not follow the protocol `FeatureExtractor`.
+        If an object does not follow the protocol `FeatureExtractor`, or a file is given to one that
+        takes none, or none to one that needs it.
     """
     if not isinstance(extractor, str):
         if not isinstance(extractor, FeatureExtractor):
@@ -98,10 +101,16 @@ def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     if extractor == "auto":
         ready = (name for name in _BEST_FIRST if not EXTRACTORS.entry(name).metadata.missing)
         return EXTRACTORS[next(ready)]()
-    entry = EXTRACTORS.entry(extractor)
+    name, colon, path = extractor.partition(":")
+    entry = EXTRACTORS.entry(name)
     if entry.metadata.missing:
         raise MissingExtra(
-            f"the extractor {extractor!r} needs {', '.join(entry.metadata.missing)}, which is not "
+            f"the extractor {name!r} needs {', '.join(entry.metadata.missing)}, which is not "
             f"installed. Install it with: {entry.metadata.pip_line}"
         )
-    return entry.value()
+    if colon and "file" not in dict(entry.metadata.details):
+        raise ParameterError(f"the extractor {name!r} takes no file: leave {path!r} out")
+    make: Any = entry.value
+    made: FeatureExtractor = make(path=path) if colon else make()
+    _ = made.fingerprint  # a file that is missing is told before any image is read
+    return made

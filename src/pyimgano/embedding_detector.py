@@ -1,0 +1,54 @@
+"""Detectors that see through an extractor: which one it was goes into the model file."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from pyimgano.errors import ArchiveError
+from pyimgano.features.base import EXTRACTORS, FeatureExtractor, resolve_extractor
+from pyimgano.map_detector import MapDetector
+
+__all__ = ["EmbeddingDetector"]
+
+
+class _LearnedExtractor:
+    extractor_: FeatureExtractor
+
+
+@dataclass(kw_only=True, eq=False)
+class EmbeddingDetector(_LearnedExtractor, MapDetector):
+    """A detector whose images go through an extractor first.
+
+    Parameters
+    ----------
+    extractor : str or FeatureExtractor
+        A registered name, ``NAME:PATH`` where it needs a file, ``"auto"`` for the best one
+        installed, or an object of your own.
+    """
+
+    extractor: str | FeatureExtractor = "auto"
+
+    def _state(self) -> dict[str, Any]:
+        stored: dict[str, Any] = {"fingerprint": self.extractor_.fingerprint}
+        name = EXTRACTORS.name_of(type(self.extractor_))
+        if name is not None and isinstance(self.extractor, str):
+            made: Any = self.extractor_
+            fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+            stored["name"] = name
+            stored["parameters"] = {f.name: getattr(self.extractor_, f.name) for f in fields}
+        return {**super()._state(), "extractor_": stored}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        stored = state.pop("extractor_")
+        if "name" in stored:
+            self.extractor_ = EXTRACTORS[stored["name"]](**stored["parameters"])
+        else:
+            self.extractor_ = resolve_extractor(self.extractor)
+        if self.extractor_.fingerprint != stored["fingerprint"]:
+            raise ArchiveError(
+                f"the extractor here is {self.extractor_.fingerprint!r}, the model was fitted with "
+                f"{stored['fingerprint']!r}: install what it was fitted with, or fit it again"
+            )
+        super()._restore(state)

@@ -1,0 +1,183 @@
+"""ONNX files of several kinds, built here: what is read from them, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+import pyimgano  # noqa: E402
+from pyimgano import testing  # noqa: E402
+from pyimgano.errors import ArchiveError, InputError, ParameterError  # noqa: E402
+from pyimgano.features._grid import normalised  # noqa: E402
+from pyimgano.features.base import resolve_extractor  # noqa: E402
+from pyimgano.features.onnx_file import OnnxFile  # noqa: E402
+
+DIM = 5
+FLOAT = TensorProto.FLOAT
+RNG = np.random.default_rng(0)
+KERNELS = {patch: RNG.normal(size=(DIM, 3, patch, patch)).astype(np.float32) for patch in (14, 16)}
+
+
+def constant(name, values):
+    return numpy_helper.from_array(np.asarray(values), name)
+
+
+def build(path, *, patch=14, special=1, shape=(1, 3, "H", "W"), kind=FLOAT, tokens=True):
+    """Write a network that embeds patches, with class and other tokens before them as a ViT has."""
+    nodes, last = [], shape[3] == 3
+    source = "image"
+    if kind != FLOAT:
+        nodes.append(helper.make_node("Cast", [source], ["float"], to=FLOAT))
+        source = "float"
+    if last:
+        nodes.append(helper.make_node("Transpose", [source], ["first"], perm=[0, 3, 1, 2]))
+        source = "first"
+    nodes.append(helper.make_node("Conv", [source, "kernel"], ["map"], strides=[patch, patch]))
+    weights = [constant("kernel", KERNELS[patch])]
+    if tokens:
+        weights.append(constant("flat", np.array([0, DIM, -1])))
+        nodes.append(helper.make_node("Reshape", ["map", "flat"], ["columns"]))
+        nodes.append(helper.make_node("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]))
+        out = "rows"
+        if special:
+            weights.append(constant("extra", np.full((1, special, DIM), 9, np.float32)))
+            nodes.append(helper.make_node("Concat", ["extra", "rows"], ["tokens"], axis=1))
+            out = "tokens"
+    else:
+        out = "map"
+        if last:
+            nodes.append(helper.make_node("Transpose", ["map"], ["back"], perm=[0, 2, 3, 1]))
+            out = "back"
+    rank = 3 if tokens else 4
+    outputs = [helper.make_tensor_value_info(out, FLOAT, [None] * rank)]
+    nodes.append(helper.make_node("ReduceMean", ["map"], ["pooled"], keepdims=0, axes=[2, 3]))
+    outputs.append(helper.make_tensor_value_info("pooled", FLOAT, [None, DIM]))
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("image", kind, list(shape))], outputs, weights
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return OnnxFile(path=str(path))
+
+
+def picture(height, width):
+    return np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def slow(image, patch, *, raw=False):
+    """Embed patch by patch."""
+    pixels = image.astype(np.float64).transpose(2, 0, 1) if raw else normalised(image[None])[0]
+    h, w = image.shape[0] // patch, image.shape[1] // patch
+    out = np.zeros((h, w, DIM))
+    for y, x in np.ndindex(h, w):
+        cell = pixels[:, y * patch : (y + 1) * patch, x * patch : (x + 1) * patch]
+        out[y, x] = (KERNELS[patch] * cell).sum(axis=(1, 2, 3))
+    return out
+
+
+@pytest.mark.parametrize("special", [0, 1, 2, 5])
+@pytest.mark.parametrize("patch", [14, 16])
+def test_tokens_of_any_size(tmp_path, patch, special):
+    extractor = build(tmp_path / "net.onnx", patch=patch, special=special)
+    image = picture(100, 75)
+    (found,) = extractor.embed([image])
+    expected = slow(image, patch)
+    assert found.extent == (0, 0, 100 // patch * patch, 75 // patch * patch)
+    assert found.values.shape == expected.shape
+    assert np.abs(found.values - expected).max() < 1e-3
+    testing.check_extractor(extractor)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"tokens": False},
+        {"tokens": False, "shape": ("n", "H", "W", 3)},
+        {"shape": ("n", "H", "W", 3)},
+        {"kind": TensorProto.UINT8},
+        {"kind": TensorProto.UINT8, "shape": ("n", "H", "W", 3), "tokens": False},
+    ],
+    ids=str,
+)
+def test_inputs_and_outputs_of_other_kinds(tmp_path, given):
+    extractor = build(tmp_path / "net.onnx", **given)
+    image = picture(60, 90)
+    (found,) = extractor.embed([image])
+    expected = slow(image, 14, raw="kind" in given)
+    assert np.abs(found.values - expected).max() < 1e-5 * np.abs(expected).max() + 1e-3
+
+
+def test_half_precision(tmp_path):
+    extractor = build(tmp_path / "net.onnx", kind=TensorProto.FLOAT16)
+    (found,) = extractor.embed([picture(60, 90)])
+    assert np.abs(found.values - slow(picture(60, 90), 14)).max() < 0.5
+
+
+def test_a_fixed_size_takes_the_whole_image(tmp_path):
+    extractor = build(tmp_path / "net.onnx", shape=(1, 3, 56, 84))
+    exact, other = extractor.embed([picture(56, 84), picture(100, 130)])
+    assert np.abs(exact.values - slow(picture(56, 84), 14)).max() < 1e-3
+    assert other.values.shape == (4, 6, DIM)
+    assert other.extent == (0, 0, 100, 130)
+
+
+def test_a_named_output(tmp_path):
+    path = tmp_path / "net.onnx"
+    build(path)
+    named = OnnxFile(path=str(path), output="tokens")
+    assert named.embed([picture(56, 56)])[0].values.shape == (4, 4, DIM)
+    with pytest.raises(ParameterError, match="it has tokens, pooled"):
+        OnnxFile(path=str(path), output="features").embed([picture(56, 56)])
+    with pytest.raises(ArchiveError, match=r"'pooled' has the shape \(1, 5\)"):
+        OnnxFile(path=str(path), output="pooled").embed([picture(56, 56)])
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    path = tmp_path / "net.onnx"
+    whole = (build(path), path.read_bytes())[1]
+    with pytest.raises(InputError, match="14 pixels"):
+        OnnxFile(path=str(path)).embed([picture(13, 40)])
+    for number, data in enumerate((b"", b"nothing", whole[: len(whole) // 2])):
+        bad = tmp_path / f"bad{number}.onnx"
+        bad.write_bytes(data)
+        with pytest.raises(ArchiveError, match=f"bad{number}.onnx"):
+            OnnxFile(path=str(bad)).embed([picture(56, 56)])
+    with pytest.raises(ArchiveError, match="takes 2 images at once"):
+        build(tmp_path / "two.onnx", special=0, shape=(2, 3, "H", "W")).embed([picture(56, 56)])
+    with pytest.raises(ArchiveError, match="must have one input of images"):
+        build(tmp_path / "kind.onnx", kind=TensorProto.INT64).embed([picture(56, 56)])
+    with pytest.raises(ArchiveError, match="neither a feature map"):
+        build(tmp_path / "many.onnx", special=3).embed([picture(56, 56)])
+    with pytest.raises(InputError, match="does not take"):
+        build(tmp_path / "half.onnx", shape=(1, 3, 70, "W")).embed([picture(56, 56)])
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        resolve_extractor(f"onnx:{tmp_path / 'none.onnx'}")
+    with pytest.raises(ParameterError, match="onnx:PATH"):
+        resolve_extractor("onnx")
+    with pytest.raises(ParameterError, match="takes no file"):
+        resolve_extractor("handcrafted:net.onnx")
+
+
+def test_a_detector_keeps_what_it_was_fitted_with(tmp_path):
+    path = tmp_path / "net.onnx"
+    build(path)
+    goods = [np.roll(picture(84, 98), shift, axis=1) for shift in range(3)]
+    detector = pyimgano.create_detector(
+        "vision_anomalydino", extractor=f"onnx:{path}", size=84, rotations="none"
+    ).fit(goods)
+    assert np.array_equal(detector.decision_function(goods), np.zeros(3))
+    detector.save(tmp_path / "model.pyimg")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest in detector.extractor_.fingerprint
+    loaded = pyimgano.load(tmp_path / "model.pyimg")
+    assert np.array_equal(loaded.decision_function(goods), np.zeros(3))
+    path.unlink()
+    with pytest.raises(ArchiveError, match="cannot be read"):
+        pyimgano.load(tmp_path / "model.pyimg")
