@@ -35,7 +35,7 @@ bench: $(TEST)/installed
 	for name in metrics knn coreset; do \
 	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
-	for name in pipeline first_verdict check; do \
+	for name in pipeline first_verdict check benchmark_overhead; do \
 	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
 	done
 	$(TEST)/bin/python benchmarks/report/size.py --write
@@ -59,7 +59,7 @@ $(TEST)/playwright: $(TEST)/installed
 
 $(TORCH)/installed: pyproject.toml
 	$(PYTHON) -m venv $(TORCH)
-	$(TORCH)/bin/python -m pip install --quiet "torch==2.13.0" efficientnet-lite-pytorch
+	$(TORCH)/bin/python -m pip install --quiet "torch==2.13.0" efficientnet-lite-pytorch "transformers>=4.50"
 	$(TORCH)/bin/python -m pip install --quiet --editable ".[lite]" pytest hypothesis
 	touch $@
 

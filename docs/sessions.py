@@ -37,6 +37,14 @@ SESSIONS = {
         "pyimgano evaluate --dataset mvtec --root parts --category flange "
         "--extractor handcrafted --out measured"
     ),
+    "few_defects": (
+        "pyimgano fit good -o tuned.pyimg --extractor handcrafted "
+        "--defects defects --tune --miss-cost 20"
+    ),
+    "robustness": (
+        "pyimgano evaluate --root parts --out disturbed --extractor handcrafted "
+        "--corruptions brightness,shift --severity 1,3"
+    ),
     "mixed": "pyimgano fit parts/flange -o mixed.pyimg",
     "misspelt": "pyimgano fit good -o other.pyimg --detector vision_patchcor",
 }
@@ -67,6 +75,9 @@ def prepare(home: Path) -> None:
         shutil.copy(made / "test" / kind / "000.png", new / f"{6 + i:03d}.png")
     whole = (new / "003.png").read_bytes()
     (new / "009.png").write_bytes(whole[: len(whole) // 2])
+    write_demo(home / "marked", seed=4, n_train=0, n_good=0, n_defect=18)
+    (home / "marked" / "flange" / "test").rename(home / "defects")
+    (home / "marked" / "flange" / "ground_truth").rename(home / "defects" / "masks")
     photos = home / "photos"
     shutil.copytree(home / "parts" / "flange" / "train" / "good", photos)
     shutil.copy(photos / "002.png", photos / "024.png")

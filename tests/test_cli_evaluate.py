@@ -77,7 +77,7 @@ def test_good_test_images_alone_have_no_auroc(data, tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("--root", "{data}", "--dataset", "mvtek"), "did you mean 'mvtec'?"),
+        (("--root", "{data}", "--dataset", "mvtek"), "did you mean 'mvtec' or"),
         (("--root", "{data}", "--category", "flang"), "did you mean 'flange'?"),
         (("--root", "nowhere"), "the data set folder nowhere does not exist. Expected:"),
         (("--root", "{data}/flange/train"), "Did you mean"),

@@ -107,11 +107,14 @@ class DetectorParameters(_Generated):
     required_arguments = 1
 
     def lines(self) -> Iterator[str]:
+        from pyimgano.embedding_detector import EmbeddingDetector
         from pyimgano.feature_detector import FeatureDetector
 
         name = self.arguments[0]
         shared = {f.name: f for f in dataclasses.fields(FeatureDetector)}
         kind = FeatureDetector if name == "shared" else registries()["detectors"][name]
+        if not issubclass(kind, FeatureDetector):
+            shared = {f.name: f for f in dataclasses.fields(EmbeddingDetector)}
         own = [f for f in dataclasses.fields(kind) if name == "shared" or f.name not in shared]
         yield from _table(
             ["parameter", "type", "default"],
