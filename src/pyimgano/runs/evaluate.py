@@ -26,6 +26,7 @@ from pyimgano.metrics.scorecard import Evidence, fill_in
 from pyimgano.metrics.segmentation import segmentation_of
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.artifacts import RunWriter
+from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.runs.report import write_report
 
 if TYPE_CHECKING:
@@ -172,17 +173,17 @@ def measure(
         data = {**dataclasses.asdict(dataset.info), "warnings": warnings}
         run.note(**describe_detector(detector), data=data)
     judged: list[Inspection] = []
-    drawn: list[NDArray[np.float32] | None] = []
-    for one in detector.inspect(dataset.test):
-        judged.append(dataclasses.replace(one, map=None))
-        drawn.append(one.map)
-        if run is not None:
-            run.add(one)
-        if progress is not None:
-            progress(one)
-    seconds = clock() - fitted
-    inspections = Inspections(judged)
-    measured, curves = _measure(dataset, inspections, drawn, LIMITS)
+    with KeptMaps() as drawn:
+        for one in detector.inspect(dataset.test):
+            judged.append(dataclasses.replace(one, map=None))
+            drawn.append(one.map)
+            if run is not None:
+                run.add(one)
+            if progress is not None:
+                progress(one)
+        seconds = clock() - fitted
+        inspections = Inspections(judged)
+        measured, curves = _measure(dataset, inspections, drawn, LIMITS)
     if run is not None:
         run.note(
             metrics=measured,

@@ -100,12 +100,14 @@ def _tally(name: str, rows: list[Row]) -> Tally:
 
 def metrics_table(metrics: Mapping[str, Any]) -> list[tuple[str, object, str, bool]]:
     """Return (name, value, meaning, oracle) of each metric; an undefined one says why."""
-    reasons = metrics.get("undefined") or {}
+    reasons, intervals = metrics.get("undefined") or {}, metrics.get("intervals") or {}
     order = {name: place for place, name in enumerate(_METRICS)}
     told = sorted(metrics.keys() - _COUNTED, key=lambda name: (order.get(name, len(order)), name))
     table = []
     for key, value in flat({name: metrics[name] for name in told}):
         name, meaning = _METRICS.get(key, (key, ""))
+        if None not in (ends := intervals.get(key) or (None,)):
+            meaning += "; 95 % interval {:.3f} to {:.3f}".format(*ends)
         oracle = "f1max" in key or "oracle" in key
         table.append((name, value, reasons.get(key, meaning), oracle))
     known = {key for key, _ in flat(metrics)}
