@@ -3,10 +3,10 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/speed/metrics.py
 
 The contenders take turns, so that a busy machine is busy for all of them. scikit-learn has no AUPRO
-and is measured without it; the large set is ours alone, for it takes minutes there. adeval 1.1
-(binned) is left out: it fails with numpy 2.4. "pyimgano" is all that a run measures, AUPIMO and the
-figures at a pixel threshold included, from one structure of ranks; "the common ones" leaves these
-two out. Peak memory is what tracemalloc sees beyond the arrays themselves, in a run of its own. At
+and is measured without it; the large set is ours alone, for it takes minutes there. The other
+packages are measured by ``peers.py``. "pyimgano" is all that a run measures, AUPIMO and the figures
+at a pixel threshold included, from one structure of ranks; "the common ones" leaves these two out.
+Peak memory is what tracemalloc sees beyond the arrays themselves, in a run of its own. At
 the end AUPIMO alone, and the bootstrap intervals (1,000 replicates).
 """
 
