@@ -28,7 +28,7 @@ from pyimgano.runs.benchmark import benchmark, find_parts, fingerprint, plan
 from pyimgano.runs.evaluate import evaluate
 from pyimgano.runs.executors import ProcessExecutor
 from pyimgano.runs.facts import read_facts
-from pyimgano.runs.jobs import COLUMNS, COSTS, Job, Work, row_of
+from pyimgano.runs.jobs import COLUMNS, COSTS, Job, Work, rows_of
 from pyimgano.threads import VARIABLE
 
 if TYPE_CHECKING:
@@ -340,11 +340,11 @@ def test_rows_of_earlier_calls_stay_and_the_newest_counts(root, tmp_path):
     benchmark(plan([patchcore], parts), work(out))
     assert [row["detector"] for row in table(out)] == list(DETECTORS)
     before = table(out)
-    (other,) = plan([detectors(sigma=8.0)[0]], parts)
+    (other,) = plan([padim], parts, map_intervals=True)
     benchmark([other], work(out))
     benchmark(plan([patchcore], parts), work(out))
     after = table(out)
-    assert "sigma=8.0" in after[0]["command"]
+    assert "--map-intervals" in after[0]["command"]
     assert after[1] == before[1]
     foreign = read_facts(out / "jobs" / other.id)
     del foreign["job"]["data"]
@@ -424,7 +424,7 @@ def test_map_intervals_and_pictures_on_demand(root, tmp_path):
     run = tmp_path / "out" / "jobs" / jobs[0].id
     assert (run / "report.html").exists()
     assert list((run / "overlays").iterdir())
-    assert row_of(read_facts(run)) == row
+    assert rows_of(read_facts(run)) == [row]
 
 
 def test_where_memory_cannot_be_watched_nothing_is_said(root, tmp_path, monkeypatch):

@@ -148,7 +148,7 @@ def make_detector(
     return create_detector(name, **given)
 
 
-def parse_share(text: str) -> float:
+def parse_share(text: str, option: str = "--false-reject") -> float:
     """Read a share: ``5%``, ``5`` and ``0.05`` are the same; a number from 1 on is per cent.
 
     Raises
@@ -164,8 +164,7 @@ def parse_share(text: str) -> float:
     share = value / 100 if value >= 1 or text.strip().endswith("%") else value
     if not 0 < share < 1:
         raise ParameterError(
-            f"--false-reject must be a share above 0 % and below 100 %, such as 5% or 0.05; "
-            f"got {text!r}"
+            f"{option} must be a share above 0 % and below 100 %, such as 5% or 0.05; got {text!r}"
         )
     return share
 

@@ -17,6 +17,7 @@ from pyimgano.cli._parameters import (
     Set,
     _names,
     make_detector,
+    parse_share,
     registries,
 )
 from pyimgano.cli._show import Show, count, new_table
@@ -72,8 +73,21 @@ def benchmark(
             metavar="K,K,...", help="Good images to learn from, such as 1,4,full; full takes all."
         ),
     ] = "full",
+    contaminated: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE,...",
+            help="Defective images mixed into training, such as 0%,5%,10% of the good ones.",
+        ),
+    ] = None,
+    multi_class: Annotated[
+        bool, typer.Option("--multi-class", help="One model for all the categories.")
+    ] = False,
     seeds: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Of the detectors, and of the choice of shots.")
+        str,
+        typer.Option(
+            metavar="N,N,...", help="Of the detectors, and of the choice of shots and defects."
+        ),
     ] = "0",
     false_reject: FalseReject = "5%",
     settings: Set = None,
@@ -108,6 +122,7 @@ def benchmark(
     """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     numbers = _counts("--shots", shots, least=1, word="full"), _counts("--seeds", seeds, least=0)
+    shares = _shares(contaminated or "0")
     from pyimgano.runs import benchmark as runs
     from pyimgano.runs.artifacts import OVERLAYS
     from pyimgano.runs.executors import ProcessExecutor, SerialExecutor
@@ -118,10 +133,12 @@ def benchmark(
     executor = ProcessExecutor(workers, attrgetter("group")) if workers > 1 else SerialExecutor()
     detectors = _detectors(detector, extractor, false_reject, settings or ())
     wanted = [] if category is None or "all" in category else category
+    parts = runs.find_parts(dataset, root, wanted)
     jobs = runs.plan(
         detectors,
-        runs.find_parts(dataset, root, wanted),
+        [runs.union(parts)] if multi_class else parts,
         shots=numbers[0],
+        shares=shares,
         seeds=[seed or 0 for seed in numbers[1]],
         map_intervals=map_intervals,
     )
@@ -132,6 +149,7 @@ def benchmark(
         "--detector": detector,
         "--extractor": extractor,
         "--shots": shots,
+        "--contaminated": contaminated,
         "--seeds": seeds,
         "--false-reject": false_reject,
         "--set": settings,
@@ -141,8 +159,8 @@ def benchmark(
         jobs,
         Work(out, cache or out / "cache", round(cache_limit * GB), overlays),
         executor=executor,
-        command=_line(typed) + " --map-intervals" * map_intervals,
-        progress=_teller(len(jobs), quiet=show.quiet),
+        command=_line(typed) + " --multi-class" * multi_class + " --map-intervals" * map_intervals,
+        progress=_teller(sum(len(job.categories) or 1 for job in jobs), quiet=show.quiet),
     )
     failed = [row for row in rows if row["status"] == "failed"]
     show.table(_table(rows))
@@ -169,6 +187,12 @@ def _counts(option: str, text: str, *, least: int, word: str = "") -> list[int |
                 f"{option} takes whole numbers from {least} on, with commas between them{also}; "
                 f"got {text!r}"
             )
+    return list(dict.fromkeys(found))
+
+
+def _shares(text: str) -> list[float]:
+    items = [item.strip() for item in text.split(",")]
+    found = [0.0 if item in {"0", "0%"} else parse_share(item, "--contaminated") for item in items]
     return list(dict.fromkeys(found))
 
 
@@ -228,16 +252,22 @@ def _teller(total: int, *, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
 
 def _name(row: Mapping[str, Any]) -> str:
     shots = "all goods" if row["shots"] is None else count(row["shots"], "shot")
-    names = (row["category"], row["detector"], row["extractor"], shots, f"seed {row['seed']}")
-    return " ".join(filter(None, names))
+    names = (row["category"], row["detector"], row["extractor"], _unusual(row))
+    return " ".join(filter(None, (*names, shots, f"seed {row['seed']}")))
+
+
+def _unusual(row: Mapping[str, Any]) -> str:
+    """Return the protocol where the shots do not tell it."""
+    return "" if row["protocol"] in {"one-class", "few-shot"} else row["protocol"]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     figures = {"auroc": "AUROC", "aupro_0.3": "AUPRO 0.3"}
-    names = ("category", "detector", "extractor", "shots", "seed")
+    told = ["protocol"] if any(map(_unusual, rows)) else []
+    names = ["category", "detector", "extractor", *told, "shots", "seed"]
     table = new_table(*names, *figures.values(), numbers=("shots", "seed", *figures.values()))
     for row in rows:
-        cells = [str(row[name] or "") for name in names[:3]]
+        cells = [str(row[name] or "") for name in names[:-2]]
         cells += [str(row["shots"] or "all"), str(row["seed"])]
         values = [row[name] for name in figures]
         table.add_row(*cells, *("-" if one is None else f"{one:.4f}" for one in values))

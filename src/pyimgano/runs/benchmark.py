@@ -6,7 +6,7 @@ import hashlib
 import math
 import shutil
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.archive import encode
@@ -20,7 +20,7 @@ from pyimgano.inspection import csv_cells
 from pyimgano.runs.artifacts import _csv_line
 from pyimgano.runs.executors import Outcome, SerialExecutor
 from pyimgano.runs.facts import plain, surroundings, to_json
-from pyimgano.runs.jobs import COLUMNS, Job, facts_of, is_row, row_of
+from pyimgano.runs.jobs import COLUMNS, Job, facts_of, is_row, rows_of
 from pyimgano.views.intake import prefetch
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyimgano.runs.executors import Executor
     from pyimgano.runs.jobs import Work
 
-__all__ = ["Part", "benchmark", "find_parts", "fingerprint", "plan"]
+__all__ = ["Part", "benchmark", "find_parts", "fingerprint", "plan", "union"]
 
 FACTS, TABLE = "benchmark.json", "leaderboard.csv"
 HOW = {
@@ -49,12 +49,16 @@ HOW = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One category of a data set on disk; ``data`` is its `fingerprint`, empty if it is broken."""
+    """One category of a data set on disk, or the `union` of several.
+
+    ``data`` is its `fingerprint`, empty if it is broken.
+    """
 
     dataset: str
     root: str
     category: str | None
     data: str
+    categories: tuple[str, ...] = ()
 
 
 def find_parts(name: str, root: str | Path, categories: Sequence[str] = ()) -> list[Part]:
@@ -84,6 +88,25 @@ def find_parts(name: str, root: str | Path, categories: Sequence[str] = ()) -> l
             data = ""
         found.append(Part(name, str(root), category, data))
     return found
+
+
+def union(parts: Sequence[Part]) -> Part:
+    """Return the part that one model for all the categories learns from.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than two.
+    """
+    found = {part.category: part for part in parts if part.category is not None}
+    if len(found) < 2:
+        raise ParameterError(
+            f"one model for several categories needs two or more, got {', '.join(found) or 'one'}; "
+            "give the folder of the whole data set"
+        )
+    whole = "".join(part.data for part in found.values())
+    data = hashlib.sha256(whole.encode()).hexdigest()[:32]
+    return replace(parts[0], category=None, data=data, categories=tuple(found))
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -116,10 +139,11 @@ def plan(
     parts: Sequence[Part],
     *,
     shots: Sequence[int | None] = (None,),
+    shares: Sequence[float] = (0.0,),
     seeds: Sequence[int] = (0,),
     map_intervals: bool = False,
 ) -> list[Job]:
-    """Return one job for each detector, part, number of shots and seed.
+    """Return one job for each detector, part, number of shots, share of defects and seed.
 
     Parameters
     ----------
@@ -129,6 +153,8 @@ def plan(
         See `find_parts`.
     shots : sequence of int or None
         None for all good images.
+    shares : sequence of float
+        Of defective images in what is learned from; 0 for none.
     seeds : sequence of int
         See `Job`.
     map_intervals : bool
@@ -149,9 +175,13 @@ def plan(
     """
     described = [_describe(detector) for detector in detectors]
     jobs = [
-        Job(**facts, **plain(part), shots=count, seed=seed, map_intervals=map_intervals)
+        Job(
+            **{**facts, **plain(part), "shots": count, "contaminated": share, "seed": seed},
+            map_intervals=map_intervals,
+        )
         for part in parts
         for count in sorted(shots, key=lambda count: -(count or math.inf))
+        for share in shares
         for facts in described
         for seed in seeds
     ]
@@ -203,13 +233,13 @@ def benchmark(
     command : str
         The line that was typed, for ``benchmark.json``.
     progress : callable, optional
-        Called with the row of each job, first of those that were complete before.
+        Called with each row, first with those of jobs that were complete before.
 
     Returns
     -------
     list of dict
-        The rows of these jobs, by the columns of ``leaderboard.csv``; a job that failed has its
-        ``status`` and ``error``.
+        The rows of these jobs, by the columns of ``leaderboard.csv``: one a job, of a `union` one a
+        category. That of a job that failed has its ``status`` and ``error``.
 
     Raises
     ------
@@ -220,15 +250,20 @@ def benchmark(
         found = _ended(work.out, jobs)
         board = _Board(work.out, command, found)
         told = progress or (lambda _: None)
+
+        def tell(job: Job) -> None:
+            for row in rows_of(found[job.id]):
+                told(row)
+
         waiting = [job for job in jobs if found.get(job.id, {}).get("status") != "complete"]
         for job in jobs:
             if job not in waiting:
-                told(row_of(found[job.id]))
+                tell(job)
         try:
             with closing((executor or SerialExecutor()).map(work, waiting)) as outcomes:
                 for outcome in outcomes:
                     board.add(outcome)
-                    told(row_of(found[outcome.job.id]))
+                    tell(outcome.job)
         except KeyboardInterrupt:
             count = sum(found.get(job.id, {}).get("status") == "complete" for job in jobs)
             raise KeyboardInterrupt(
@@ -239,7 +274,7 @@ def benchmark(
         write_leaderboard(work.out)
         if work.cache.parent == work.out:
             shutil.rmtree(work.cache, ignore_errors=True)
-    return [row_of(found[job.id]) for job in jobs]
+    return [row for job in jobs for row in rows_of(found[job.id])]
 
 
 class _Board:
@@ -259,7 +294,8 @@ class _Board:
     def _write(self) -> None:
         known = [(Job(**facts["job"]).place, facts) for facts in self.found.values()]
         ordered = [facts for _, facts in sorted(known, key=lambda pair: pair[0])]
-        lines = [_csv_line(csv_cells(row_of(facts), COLUMNS)) for facts in ordered]
+        rows = [row for facts in ordered for row in rows_of(facts)]
+        lines = [_csv_line(csv_cells(row, COLUMNS)) for row in rows]
         around = surroundings()
         for facts in ordered:
             around["versions"].update(facts.get("versions") or {})

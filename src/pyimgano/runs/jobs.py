@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,31 +17,30 @@ import numpy as np
 from pyimgano import __version__
 from pyimgano.archive import decode, encode
 from pyimgano.datasets.base import load_dataset
-from pyimgano.datasets.protocols import few_shot
+from pyimgano.datasets.protocols import contaminated, few_shot, multi_class
 from pyimgano.estimator import DETECTORS, versions
 from pyimgano.features.base import EXTRACTORS, resolve_extractor
 from pyimgano.features.cache import CachedExtractor, FeatureStore
 from pyimgano.metrics import bootstrap_maps
 from pyimgano.models import create_detector
 from pyimgano.runs.artifacts import RunWriter
-from pyimgano.runs.evaluate import LIMITS, measure
+from pyimgano.runs.evaluate import LIMITS, measure, scorecard
 from pyimgano.runs.facts import plain, read_facts
+from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.runs.report import write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyimgano.datasets.base import Dataset
     from pyimgano.detector import Detector
     from pyimgano.inspection import Inspection
 
-__all__ = ["COLUMNS", "COSTS", "Job", "Work", "facts_of", "is_row", "row_of"]
+__all__ = ["COLUMNS", "COSTS", "Job", "Work", "facts_of", "is_row", "rows_of"]
 
 COSTS = ("fit_seconds", "ms_per_image", "peak_mb", "model_mb")
 COLUMNS = (
-    *("detector", "extractor", "dataset", "category", "protocol", "shots", "seed"),
+    *("detector", "extractor", "settings", "dataset", "category", "protocol", "shots", "seed"),
     *("status", "error", "n_train", "n_good", "n_defect"),
     *("auroc", "auroc_low", "auroc_high", "ap", "f1max_oracle", "pixel_auroc", "pixel_ap"),
     *("aupro_0.3", "aupro_0.3_low", "aupro_0.3_high", "aupro_0.05", "aupimo"),
@@ -68,12 +67,16 @@ class Job:
         All other parameters but the seed, as `pyimgano.archive.encode` writes them.
     dataset, root, category
         As for `load_dataset`.
+    categories : sequence of str
+        Of one model that serves them all, see `multi_class`; else empty.
     data : str
         Hash of the images, masks and labels, wherever they lie; empty if they cannot be read.
     shots : int or None
         Good images to learn from, see `few_shot`; None for all.
+    contaminated : float
+        Share of defective images to learn from, see ``datasets.protocols.contaminated``.
     seed : int
-        Of the detector, and of the choice of the shots.
+        Of the detector, and of the choice of the shots and of the defective images.
     map_intervals : bool
         Whether AUPRO gets an interval.
     version : str
@@ -88,7 +91,9 @@ class Job:
     root: str
     category: str | None
     data: str
+    categories: Sequence[str] = ()
     shots: int | None = None
+    contaminated: float = 0.0
     seed: int = 0
     map_intervals: bool = False
     version: str = __version__
@@ -107,38 +112,59 @@ class Job:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Where it stands in a leaderboard: of jobs with one place the newest counts."""
+        """Where it stands in a leaderboard: of jobs with one place the newest counts.
+
+        It leaves ``categories`` out: those that two models share would count twice.
+        """
         shots = "" if self.shots is None else f"{self.shots:09d}"
-        names = (self.dataset, self.category or "", self.detector, self.extractor)
+        names = (self.dataset, self.category or "", self.detector, self.extractor, self.settings)
         return (*names, self.protocol, shots, f"{self.seed:09d}")
 
     @property
     def protocol(self) -> str:
-        """One-class, or few-shot."""
-        return "one-class" if self.shots is None else "few-shot"
+        """What it learns from: a clean category, or what is not as usual about it."""
+        told = ["multi-class"] if self.categories else []
+        told += [f"contaminated-{_percent(self.contaminated)}"] if self.contaminated else []
+        return ", ".join(told) or ("one-class" if self.shots is None else "few-shot")
+
+    @property
+    def settings(self) -> str:
+        """The parameters that are not the detector's own."""
+        return ", ".join(f"{name}={text}" for name, text in self._settings().items())
+
+    def _settings(self) -> dict[str, str]:
+        defaults = DETECTORS[self.detector]().parameters()
+        return {
+            name: json.dumps(plain(decode(value)))
+            for name, value in self.parameters.items()
+            if value != encode(defaults[name])
+        }
 
     @property
     def command(self) -> str:
         """The line that measures this again."""
         words = ["pyimgano", "benchmark", "--dataset", self.dataset, "--root", self.root]
-        words += [] if self.category is None else ["--category", self.category]
+        for category in self.categories or filter(None, [self.category or ""]):
+            words += ["--category", category]
+        words += ["--multi-class"] if self.categories else []
         words += ["--detector", self.detector]
         words += ["--extractor", self.extractor] if self.extractor else []
         words += ["--shots", str(self.shots or "full"), "--seeds", str(self.seed)]
-        defaults = DETECTORS[self.detector]().parameters()
-        for name, value in self.parameters.items():
-            text = json.dumps(plain(decode(value))) if value != encode(defaults[name]) else None
-            if text and name == "contamination":
-                words += ["--false-reject", text]
-            elif text:
-                words += ["--set", f"{name}={text}"]
+        words += ["--contaminated", _percent(self.contaminated)] if self.contaminated else []
+        for name, text in self._settings().items():
+            rejects = name == "contamination"
+            words += ["--false-reject", text] if rejects else ["--set", f"{name}={text}"]
         words += ["--map-intervals"] if self.map_intervals else []
         return shlex.join([*words, "--out", "again"])
 
-    def load(self) -> Dataset:
-        """List the images to learn from and to judge."""
-        dataset = load_dataset(self.dataset, self.root, category=self.category)
-        return dataset if self.shots is None else few_shot(dataset, self.shots, self.seed)
+    def load(self) -> list[Dataset]:
+        """List the images to learn from and to judge, by category."""
+        names: Sequence[str | None] = self.categories or [self.category]
+        found = [load_dataset(self.dataset, self.root, category=name) for name in names]
+        if self.shots is not None:
+            found = [few_shot(one, self.shots, self.seed) for one in found]
+        share = self.contaminated
+        return [contaminated(one, share, self.seed) for one in found] if share else found
 
     def licence(self) -> str:
         """Return what the parts of the method may be used under."""
@@ -179,38 +205,55 @@ class Work:
         report = None if self.overlays == "none" else partial(write_report, home=home)
         with RunWriter(home, command="benchmark", overlays=self.overlays, report=report) as run:
             run.note(job=job)
-            with _warnings_kept() as heard:
+            with _warnings_kept() as heard, KeptMaps() as maps:
                 watched = _watch_peak()
-                measured = self._measure(job, run)
+                measured = self._measure(job, run, maps)
                 peak = _peak() if watched else None
             run.note(
                 **measured, peak_mb=peak and round(peak, 1), warnings=list(dict.fromkeys(heard))
             )
         return facts_of(home)
 
-    def _measure(self, job: Job, run: RunWriter) -> dict[str, Any]:
-        dataset = job.load()
+    def _measure(self, job: Job, run: RunWriter, maps: KeptMaps) -> dict[str, Any]:
+        parts = job.load()
+        dataset = multi_class(parts) if job.categories else parts[0]
         given = {name: decode(value) for name, value in job.parameters.items()}
-        maps: list[NDArray[Any]] = []
 
         def keep(one: Inspection) -> None:
-            if job.map_intervals and one.map is not None:
+            if job.map_intervals or job.categories:
                 maps.append(one.map)
 
         if job.extractor:
             store, salt = FeatureStore(self.cache, self.limit), json.dumps(versions())
             cached = CachedExtractor(resolve_extractor(job.extractor), store, salt)
             detector = create_detector(job.detector, **given, seed=job.seed, extractor=cached)
-            measure(detector, dataset, run, progress=keep, clock=cached.clock)
+            done = measure(detector, dataset, run, progress=keep, clock=cached.clock)
         else:
             detector = create_detector(job.detector, **given, seed=job.seed)
-            measure(detector, dataset, run, progress=keep)
+            done = measure(detector, dataset, run, progress=keep)
         facts: dict[str, Any] = {"model_mb": round(_state_size(detector) / _MB, 3)}
         if detector.is_calibrated:
             facts["certified_bound"] = detector.certainty_.bound
-        if dataset.info.has_masks and len(maps) == len(dataset.test):
-            facts["map_intervals"] = bootstrap_maps(list(dataset.masks()), maps, LIMITS)
-        return facts
+        if job.categories:
+            facts["by_category"], last = {}, 0
+            for name, part in zip(job.categories, parts, strict=True):
+                own, last = slice(last, last + len(part.test)), last + len(part.test)
+                found = {"metrics": scorecard(part, done.inspections[own], maps[own])}
+                found |= {"data": asdict(part.info), **_intervals(job, part, maps[own])}
+                facts["by_category"][name] = found
+            return facts
+        return {**facts, **_intervals(job, dataset, maps)}
+
+
+def _intervals(job: Job, dataset: Dataset, maps: Sequence[Any]) -> dict[str, Any]:
+    kept = [each for each in maps if each is not None]
+    if not (job.map_intervals and dataset.info.has_masks and len(kept) == len(dataset.test)):
+        return {}
+    return {"map_intervals": bootstrap_maps(list(dataset.masks()), kept, LIMITS)}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.10g}%"
 
 
 def facts_of(run_dir: Path) -> dict[str, Any]:
@@ -220,21 +263,27 @@ def facts_of(run_dir: Path) -> dict[str, Any]:
     return facts
 
 
-def row_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line of the leaderboard from the facts of a job's run; None where nothing is known.
+def rows_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines of a job in the leaderboard, from the facts of its run: one a category.
 
-    Rejects and escapes are numbers of images; of one shot there is no threshold, hence none.
+    None stands where nothing is known. Rejects and escapes are numbers of images; of one shot there
+    is no threshold, hence none.
     """
-    job = Job(**facts["job"])
+    job, found = Job(**facts["job"]), facts.get("by_category") or {}
+    if not job.categories:
+        return [_row(job, facts)]
+    failed = {name: {"data": {"category": name}, "metrics": {}} for name in job.categories}
+    return [_row(job, {**facts, **own}) for own in ({**failed, **found}).values()]
+
+
+def _row(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
     data, metrics = facts.get("data") or {}, facts.get("metrics") or {}
     at = metrics.get("at_threshold") or {}
     intervals = {**(metrics.get("intervals") or {}), **(facts.get("map_intervals") or {})}
     failed = facts["status"] != "complete"
     row: dict[str, Any] = {
-        **{name: getattr(job, name) for name in ("detector", "extractor", "dataset", "protocol")},
+        **{name: getattr(job, name) for name in COLUMNS[:8] if name != "category"},
         "category": data.get("category", job.category),
-        "shots": job.shots,
-        "seed": job.seed,
         "status": "failed" if failed else "complete",
         "error": " ".join(str(facts["reason"]).split()) if failed else None,
         "n_train": data.get("n_train"),

@@ -132,9 +132,11 @@ def _short(categories: list[str]) -> list[str]:
 
 def _shared(methods: list[Method]) -> list[str]:
     """Return what is the same in all methods, and therefore not in their names."""
-    protocols, shots = {m.protocol for m in methods}, {m.shots for m in methods}
-    found = sorted(protocols) if len(protocols) == 1 else []
-    return [*found, *(f"shots: {one}" for one in shots if one and len(shots) == 1)]
+    shared = []
+    for name, label in (("protocol", ""), ("shots", "shots: "), ("settings", "")):
+        found = {getattr(method, name) for method in methods}
+        shared += [f"{label}{one}" for one in found if one and len(found) == 1]
+    return shared
 
 
 def _matrix(methods: list[Method], categories: list[str], column: str) -> Matrix:

@@ -1,4 +1,4 @@
-"""The rows of a leaderboard: one for each detector, extractor, protocol and number of shots."""
+"""The rows of a leaderboard: one for each detector, its settings, protocol and number of shots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Figure", "Job", "Method", "category_of", "has_failed", "methods_of",
 Job = dict[str, str]
 """A line of ``leaderboard.csv``."""
 
-_NAMES = ("detector", "extractor", "protocol", "shots")
+_NAMES = ("detector", "extractor", "settings", "protocol", "shots")
 _NEEDED = {*_NAMES, "dataset", "category", "seed", "error"}
 
 
@@ -56,7 +56,7 @@ class Method:
 
     Attributes
     ----------
-    detector, protocol, shots : str
+    detector, settings, protocol, shots : str
         Of all jobs; without shots, all good images were learned.
     jobs : list of Job
         Of all categories and seeds, failed ones too.
@@ -65,6 +65,7 @@ class Method:
     """
 
     detector: str
+    settings: str
     protocol: str
     shots: str
     jobs: list[Job]
@@ -141,12 +142,17 @@ def methods_of(jobs: Iterable[Job], first: str) -> list[Method]:
     grouped: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         grouped[tuple(job[name] for name in _NAMES)].append(job)
-    settings = {(key[2], key[3]) for key in grouped}  # a protocol that shots tell is not repeated
-    shots = {one for _, one in settings}
-    differ = {"protocol": len(settings) > len(shots), "shots": len(shots) > 1}
+    kinds = {key[-2:] for key in grouped}  # a protocol that shots tell is not repeated
+    shots = {one for _, one in kinds}
+    differ = {
+        "settings": len({key[2] for key in grouped}) > 1,
+        "protocol": len(kinds) > len(shots),
+        "shots": len(shots) > 1,
+    }
     methods = [
         Method(
             found[0]["detector"],
+            found[0]["settings"],
             found[0]["protocol"],
             found[0]["shots"],
             found,
@@ -168,7 +174,7 @@ def _setting_of(job: Job, differ: Mapping[str, bool]) -> str:
     shots = f"{job['shots']} shot{many}" if job["shots"] else "all goods"
     kept = (
         job["extractor"],
-        job["protocol"] if differ["protocol"] else "",
+        *(job[name] for name in ("settings", "protocol") if differ[name]),
         shots if differ["shots"] else "",
     )
     return " · ".join(filter(None, kept))
