@@ -17,6 +17,7 @@ import pytest
 import pyimgano
 from cli_calls import COMMAND, SMALL, call
 from pyimgano.cli._app import Settings, _termination_as_interrupt
+from pyimgano.runs.artifacts import RunWriter
 from pyimgano.runs.facts import read_run
 from test_faults_locks import hidden, writer
 
@@ -207,3 +208,21 @@ def test_a_run_that_is_killed_with_its_first_file_leaves_a_folder_that_can_be_us
         assert refused.code == 2, "the writer lives"
     assert call("predict", shared_model, goods, "--out", out, "-q").code == 0
     assert not hidden(out)
+
+
+def test_an_interrupt_that_surfaces_in_a_lock_is_one_too(tmp_path):
+    def lock_hit_by_ctrl_c() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    with (
+        pytest.raises(RuntimeError, match="unlocked"),
+        RunWriter(tmp_path / "run", command="predict"),
+    ):
+        lock_hit_by_ctrl_c()
+    assert read_run(tmp_path / "run")[0]["status"] == "interrupted"
+    with pytest.raises(RuntimeError), RunWriter(tmp_path / "other", command="predict"):
+        raise RuntimeError("a bug")
+    assert read_run(tmp_path / "other")[0]["status"] == "failed"

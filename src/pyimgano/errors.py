@@ -30,6 +30,7 @@ __all__ = [
     "PyimganoWarning",
     "UnjudgedError",
     "UnknownNameError",
+    "was_interrupted",
 ]
 
 
@@ -114,3 +115,13 @@ class UnjudgedError(PyimganoError, ValueError):
 
 class PyimganoWarning(UserWarning):
     """Something deserves attention but does not stop the work."""
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether an interrupt is what ended a block.
+
+    One that hits Python while it waits for a lock can surface as "release unlocked lock".
+    """
+    if type(error) is RuntimeError:
+        return was_interrupted(error.__context__)
+    return isinstance(error, KeyboardInterrupt)

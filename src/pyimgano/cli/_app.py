@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from pyimgano import __version__
-from pyimgano.errors import ParameterError, PyimganoError
+from pyimgano.errors import ParameterError, PyimganoError, was_interrupted
 from pyimgano.threads import set_budget
 
 if TYPE_CHECKING:
@@ -90,8 +90,11 @@ class _Verbs(TyperGroup):
                 return super().invoke(ctx)
         except _WrongUsage as error:
             raise ParameterError(_in_one_line(error)) from None
-        except KeyboardInterrupt as interrupt:
-            tell(f"interrupted{f': {interrupt}' if interrupt.args else ''}", style="yellow")
+        except (KeyboardInterrupt, RuntimeError) as interrupt:
+            if not was_interrupted(interrupt):
+                raise
+            told = interrupt.args and isinstance(interrupt, KeyboardInterrupt)
+            tell(f"interrupted{f': {interrupt}' if told else ''}", style="yellow")
             raise typer.Exit(ctx.obj.stopped) from None
 
 

@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from pyimgano.atomic import locked, output_errors, sweep, write_atomic
-from pyimgano.errors import ImageError, InputError, OutputError, ParameterError
+from pyimgano.errors import (
+    ImageError,
+    InputError,
+    OutputError,
+    ParameterError,
+    was_interrupted,
+)
 from pyimgano.images import read_image
 from pyimgano.inspection import COLUMNS, Verdict, csv_cells
 from pyimgano.maps.overlay import encode_png, overlay, side_by_side
@@ -178,7 +184,8 @@ class RunWriter:
         if error is None:
             self._write_facts(self.out, status="complete")
         else:
-            status = "failed" if isinstance(error, Exception) else "interrupted"
+            failed = isinstance(error, Exception) and not was_interrupted(error)
+            status = "failed" if failed else "interrupted"
             reason = f"{type(error).__name__}: {error}".removesuffix(": ")
             self._write_facts(self.out, status=status, reason=reason)
 
