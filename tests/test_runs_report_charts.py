@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 import pyimgano
 from cli_calls import write_defect
 from pyimgano.maps.overlay import encode_png
+from pyimgano.metrics.rates import Rate
 from pyimgano.runs import gallery, report
 from pyimgano.runs.artifacts import RunWriter
 from pyimgano.runs.evaluate import evaluate
 from pyimgano.runs.facts import read_run
 from pyimgano.runs.histogram import BINS, histogram
 from pyimgano.runs.report import write_report
-from pyimgano.runs.report_tables import Rate
 from pyimgano.synthesis import write_demo
 from report_pages import IMAGE, Page, broken, labelled, page_of, part
 

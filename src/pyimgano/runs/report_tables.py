@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyimgano.calibration import false_reject_bound
 from pyimgano.inspection import Verdict
+from pyimgano.metrics.rates import Rate
 from pyimgano.records import DEFECT, GOOD
 
-__all__ = ["Rate", "Row", "Tally", "flat", "metrics_table", "number", "percent", "tallies"]
+__all__ = ["Row", "Tally", "flat", "metrics_table", "number", "percent", "tallies"]
 
 Row = dict[str, Any]
 """A line of ``results.jsonl``."""
@@ -32,26 +32,6 @@ _METRICS = {
 }
 _COUNTED = {"undefined", "at_threshold", "errors"}  # told elsewhere, from the rows themselves
 _COUNTED |= {"oracle", "intervals", "at_pixel_threshold"}  # in run.json
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """k of n, with its Clopper-Pearson interval (1934) of 95 % confidence."""
-
-    k: int
-    n: int
-
-    @property
-    def value(self) -> float | None:
-        """The share, or None of nothing."""
-        return self.k / self.n if self.n else None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lowest and highest rate that agree with what was seen."""
-        low = false_reject_bound(self.n, self.k, 0.025)
-        high = false_reject_bound(self.n, self.k + 1, 0.975)
-        return 0.0 if low is None else low, 1.0 if high is None else high
 
 
 @dataclass(frozen=True, slots=True)
