@@ -151,6 +151,13 @@ def make_detector(
 def parse_share(text: str, option: str = "--false-reject") -> float:
     """Read a share: ``5%``, ``5`` and ``0.05`` are the same; a number from 1 on is per cent.
 
+    Parameters
+    ----------
+    text : str
+        What was typed.
+    option : str
+        Where it was typed, for the message.
+
     Raises
     ------
     ParameterError
