@@ -17,7 +17,8 @@ from pyimgano.errors import InputError, NotFittedError, ParameterError
 from pyimgano.features.base import PatchFeatures
 from pyimgano.models import anomalydino
 from pyimgano.models._foreground import first_component, foreground, lies_inside
-from pyimgano.models.anomalydino import AnomalyDINO, _rotated, _shortened
+from pyimgano.models._token_detector import shortened, turned
+from pyimgano.models.anomalydino import AnomalyDINO
 from pyimgano.views.intake import Images
 
 TINY = {"extractor": fakes.TinyExtractor(), "size": 96}
@@ -172,27 +173,27 @@ def slow_bicubic(image, size):
 @pytest.mark.parametrize("angle", [45, 90, 135, 200.5])
 def test_rotation(angle):
     image = picture(1, 40, 56)
-    found = _rotated(image, angle).astype(np.float64)
+    found = turned(image, angle).astype(np.float64)
     assert np.abs(found - slow_rotation(image, angle)).max() <= 3  # OpenCV: steps of 1/32 pixel
 
 
 def test_quarter_turns_move_pixels_and_mix_none():
     image = picture(2)
-    assert _rotated(image, 360) is image
+    assert turned(image, 360) is image
     for turns in (1, 2, 3):
-        assert np.array_equal(_rotated(image, 90 * turns), np.rot90(image, turns))
+        assert np.array_equal(turned(image, 90 * turns), np.rot90(image, turns))
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 91), (91, 60), (33, 40)])
 def test_the_shorter_side_is_resized_and_the_aspect_kept(height, width):
     image = picture(3, height, width)
-    found = _shortened(image, 48)
+    found = shortened(image, 48)
     short = min(height, width)
     size = (int(48 * height / short), int(48 * width / short))
     assert found.shape == (*size, 3)
     expected = np.clip(slow_bicubic(image, size), 0, 255)
     assert np.abs(found.astype(np.float64) - expected).max() <= 1.5  # rounded twice
-    assert _shortened(image, short) is image
+    assert shortened(image, short) is image
 
 
 @pytest.mark.parametrize("limit", [None, 10.0])
@@ -215,9 +216,9 @@ def test_scores_and_maps(rotations, k):
     ).fit(goods)
     tiny, test = fakes.TinyExtractor(), picture(9, 102, 133)
     angles = [0] if rotations == "none" else range(0, 360, 45)
-    views = [_shortened(_rotated(image, angle), 51) for image in goods for angle in angles]
+    views = [shortened(turned(image, angle), 51) for image in goods for angle in angles]
     bank = np.concatenate([one.values.reshape(-1, 6) for one in tiny.embed(views)])
-    tokens = tiny.embed([_shortened(test, 51)])[0].values
+    tokens = tiny.embed([shortened(test, 51)])[0].values
     expected = slow_distances(tokens, bank, k)
     found = next(iter(detector.inspect([test])))
     assert expected.shape == (6, 8)
@@ -404,6 +405,6 @@ def test_pillow_is_what_the_authors_resize_with():
     """torchvision's resize of a picture is Pillow's; here its antialiasing shows."""
     stripes = np.zeros((96, 96, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.ptp(_shortened(stripes, 32)[4:-4, 4:-4].astype(int)) < 90
+    assert np.ptp(shortened(stripes, 32)[4:-4, 4:-4].astype(int)) < 90
     raw = np.asarray(Image.fromarray(stripes).resize((32, 32), Image.Resampling.NEAREST))
     assert np.ptp(raw) in {0, 255}
