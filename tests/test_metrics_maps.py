@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from pyimgano import metrics
 from pyimgano.errors import MetricError, ParameterError, PyimganoWarning
-from pyimgano.metrics import ranks
-from pyimgano.metrics.ranks import count_normals, rank_maps
+from pyimgano.metrics.ranks import rank_maps
 from test_metrics_scores import by_scikit_learn
 
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.uint16, np.int32)
@@ -109,25 +108,6 @@ def test_the_order_of_images_and_monotone_maps_change_no_bit(data, random):
     )
     del card["pixel_f1max_threshold"], moved["pixel_f1max_threshold"]
     assert moved == card
-
-
-@settings(derandomize=True, deadline=None, max_examples=100)
-@given(
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 40) | st.integers(41, 2000),
-    st.sampled_from((2, 40, 10**6)),
-    st.sampled_from((np.float32, np.float64)),
-)
-def test_chunks_and_blocks_change_nothing(seed, chunk_bytes, levels, dtype):
-    rng = np.random.default_rng(seed)
-    parts = [rng.integers(0, levels, n).astype(dtype) for n in rng.integers(0, 20, 5)]
-    scores = np.unique(rng.integers(0, levels, 30)).astype(dtype)
-    together = np.concatenate(parts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "_BLOCK", 7)
-        above, at_or_above = count_normals(scores, parts, together.size, chunk_bytes)
-    np.testing.assert_array_equal(above, (together > scores[:, None]).sum(1))
-    np.testing.assert_array_equal(at_or_above, (together >= scores[:, None]).sum(1))
 
 
 def test_double_precision_is_kept():

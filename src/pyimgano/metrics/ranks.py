@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyimgano.errors import MetricError
+from pyimgano.metrics.counting import count_normals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Ranks", "Split", "components", "count_normals", "rank_maps", "rank_scores", "read_pair"]
+__all__ = ["Ranks", "Split", "components", "rank_maps", "rank_scores", "read_pair"]
 
 Split = Callable[[int, "NDArray[np.bool_]", "NDArray[Any]"], "tuple[NDArray[Any], NDArray[Any]]"]
 """From the index of an image, its mask (with a defect) and its map to scores of its defective
 units and their regions, numbered from 0 without a gap."""
-
-_CHUNK_BYTES = 1 << 25
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,85 +189,6 @@ def rank_maps(
     rates /= sum(len(alike[size]) for size in alike if size) or math.nan
     n_normal = sum(n for group in alike.values() for _, n in group)
     return Ranks("pixel", distinct, counts, above, at_or_above, n_normal, regions, images, rates)
-
-
-def count_normals(
-    scores: NDArray[Any],
-    normals: Iterable[NDArray[Any]],
-    n_normal: int,
-    chunk_bytes: int | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the normal scores above, and at or above, each of the scores given.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (d,)
-        Ascending.
-    normals : iterable of ndarray, shape (m,)
-        Scores of the same dtype without NaN, in any order, such as one array an image.
-    n_normal : int
-        How many they are together.
-    chunk_bytes : int, optional
-        How much is sorted at once; by default 32 MiB, or four times ``scores`` where that is more.
-        It changes time and memory, never the result. Types of at most two bytes are counted in a
-        table of all their values instead.
-
-    Returns
-    -------
-    above, at_or_above : ndarray of int64, shape (d,)
-    """
-    if not (scores.size and n_normal):
-        return np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)
-    if scores.dtype.itemsize <= 2:
-        grid, totals = _histogram(normals, scores.dtype)
-        below = totals[np.searchsorted(grid, scores, "left")]
-        return n_normal - totals[np.searchsorted(grid, scores, "right")], n_normal - below
-    below, tied = np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)
-    room = chunk_bytes or max(_CHUNK_BYTES, 4 * scores.nbytes)
-    n_chunks = -(-n_normal * scores.dtype.itemsize // room)
-    for chunk in _chunks(normals, np.empty(-(-n_normal // n_chunks), scores.dtype)):
-        chunk.sort()
-        for start in range(0, scores.size, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            left = chunk.searchsorted(scores[block])
-            below[block] += left
-            # Ties are rare in float maps: only where there is one is the second search worth it.
-            same = np.flatnonzero(chunk.take(left, mode="clip") == scores[block])
-            right = chunk.searchsorted(scores[block][same], "right")
-            tied[block][same] += right - left[same]
-    at_or_above = n_normal - below
-    return at_or_above - tied, at_or_above
-
-
-def _chunks(normals: Iterable[NDArray[Any]], buffer: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Fill the buffer again and again; what comes out is valid until the next one is asked for."""
-    filled = 0
-    for values in normals:
-        taken = 0
-        while taken < values.size:
-            part = values[taken : taken + buffer.size - filled]
-            buffer[filled : filled + part.size] = part
-            taken += part.size
-            filled += part.size
-            if filled == buffer.size:
-                yield buffer
-                filled = 0
-    if filled:
-        yield buffer[:filled]
-
-
-def _histogram(
-    normals: Iterable[NDArray[Any]], dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return all values of a small dtype, ascending, and how many normals lie before each."""
-    size = 1 << (8 * dtype.itemsize)
-    bits = np.dtype(f"u{dtype.itemsize}")
-    totals = np.zeros(size, np.int64)
-    for values in normals:
-        totals += np.bincount(values.view(bits), minlength=size)
-    grid = np.arange(size).astype(bits).view(dtype)
-    order = np.argsort(grid, kind="stable")
-    return grid[order], np.concatenate(([0], np.cumsum(totals[order])))
 
 
 def _defects(
