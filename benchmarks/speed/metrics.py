@@ -148,7 +148,6 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "threads": {"OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS"), "opencv": 1},
-        # Where the AVX-512 sort of numpy is slow, it decides: "X86_V4 AVX512_ICL" chooses AVX2.
         "NPY_DISABLE_CPU_FEATURES": os.environ.get("NPY_DISABLE_CPU_FEATURES"),
         "packages": {name: metadata.version(name) for name in packages},
     }

@@ -38,8 +38,6 @@ PIXELS = ("pixel_auroc", "pixel_ap")
 REGIONS = ("aupro_0.3",)
 ALL = (*PIXELS, *REGIONS)
 OURS = "pyimgano"
-# numpy's AVX-512 sort is slow on some processors; without it, numpy takes the AVX2 one.
-WITHOUT_AVX512 = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SETS = {"83 x 256 x 256": ((20, 63, 256), 3), "100 x 1024 x 1024": ((24, 76, 1024), 1)}
 NO_MODULE = 3
@@ -48,8 +46,7 @@ HEAD = ("", "figures", "seconds", "times ours", "peak MB", *TITLES.values())
 NOTES = """thread, each in its own process; seconds of the processor, peak MB beyond the arrays,
 in brackets the difference from ours. adeval counts in 1,000 bins: approximate, and of least memory.
 The others take every score as a threshold; anomalib in single precision, for AUROC and AP after a
-sigmoid. "Without AVX-512" is ours with `NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL"`, for numpy's
-AVX-512 sort is slow on some processors; "times ours" is against ours as installed, same figures."""
+sigmoid. "Times ours" is against ours with the same figures."""
 
 
 def by_pyimgano(figures: Sequence[str]) -> Callable[..., Figures]:
@@ -164,13 +161,12 @@ def peak_mb() -> float:
 
 
 def measure(
-    who: str, figures: Sequence[str], python: str, arrays: Path, limit: int, extra: dict[str, str]
+    who: str, figures: Sequence[str], python: str, arrays: Path, limit: int
 ) -> dict[str, Any]:
     """Measure one contender in a process of its own: what it found, or ``lacks``, the reason."""
     command = [python, __file__, "--measure", who, "--figures", *figures]
     command += ["--arrays", str(arrays), "--limit", str(limit)]
-    surroundings = {**os.environ, **extra}
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == NO_MODULE:
         return {"lacks": f"not installed: {CONTENDERS[who][1]}"}
     if done.returncode == -signal.SIGPROF:
@@ -180,14 +176,13 @@ def measure(
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def jobs() -> Iterator[tuple[str, str, tuple[str, ...], dict[str, str]]]:
-    """Yield the rows: title, contender, figures, further variables of its surroundings."""
+def jobs() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the rows: contender and figures."""
     for figures in (PIXELS, REGIONS, ALL):
-        yield OURS, OURS, figures, {}
-        yield f"{OURS}, without AVX-512", OURS, figures, WITHOUT_AVX512
+        yield OURS, figures
         for who, (offered, *_) in CONTENDERS.items():
             if who != OURS and offered == figures:
-                yield who, who, figures, {}
+                yield who, figures
 
 
 def measure_set(
@@ -196,20 +191,20 @@ def measure_set(
     from metrics import inspected
 
     rows: list[dict[str, Any]] = [
-        {"who": title, "asked": figures, "runs": []} for title, _, figures, _ in jobs()
+        {"who": who, "asked": figures, "runs": []} for who, figures in jobs()
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, array in zip(("masks", "maps"), inspected(*shape), strict=True):
             np.save(Path(folder, f"{name}.npy"), array)
         for _ in range(rounds):
-            for row, (title, who, figures, extra) in zip(rows, jobs(), strict=True):
+            for row, (who, figures) in zip(rows, jobs(), strict=True):
                 if "lacks" in row:
                     continue
                 python = pythons.get(who, sys.executable)
-                found = measure(who, figures, python, Path(folder), limit, extra)
+                found = measure(who, figures, python, Path(folder), limit)
                 row["runs"].append(found.get("seconds"))
                 row.update(found)
-                print(f"  {title:30}{len(figures)} figures  ", found, flush=True)
+                print(f"  {who:30}{len(figures)} figures  ", found, flush=True)
     for row in rows:
         runs = [round(value, 4) for value in row.pop("runs") if value is not None]
         if "lacks" not in row:

@@ -79,12 +79,12 @@ def count_normals(
 class _Sieve:
     """A table of slots: counts what is clear, lets through what shares a slot with a score.
 
-    A score's slot is its distance from ``low`` times ``scale``, clipped. Rounding keeps the order,
-    so that the slots never contradict the scores, and only the speed depends on their width.
+    A score's slot is ``scale`` times it less ``offset``, clipped. Rounding keeps the order, so that
+    the slots never contradict the scores, and only the speed depends on their width.
     """
 
-    def __init__(self, scores: NDArray[Any], low: Any, scale: Any, n_slots: int) -> None:
-        self._low, self._scale, self._n_slots = low, scale, n_slots
+    def __init__(self, scores: NDArray[Any], scale: Any, offset: Any, n_slots: int) -> None:
+        self._scale, self._offset, self._n_slots = scale, offset, n_slots
         self._slots = np.empty(scores.size, np.intp)
         self._find(scores, self._slots)
         self._taken = np.zeros(n_slots + 1, np.bool_)
@@ -102,13 +102,14 @@ class _Sieve:
         n_slots = 1 << min(_MOST_BITS, (4 * scores.size).bit_length(), n_normal.bit_length())
         dtype = np.dtype(np.float32 if scores.dtype == np.float32 else np.float64).type
         with np.errstate(all="ignore"):
-            scale = dtype((n_slots - 1) / (np.float64(high) - np.float64(low)))
-        usable = np.isfinite(scale) and scale > 0
-        return cls(scores, dtype(low), scale, n_slots) if usable else None
+            scale = dtype((n_slots - 2) / (np.float64(high) - np.float64(low)))
+            offset = dtype(low) * scale - 2  # the lowest score is well above slot 0
+        usable = np.isfinite(scale) and scale > 0 and np.isfinite(offset)
+        return cls(scores, scale, offset, n_slots) if usable else None
 
     def sift(self, normals: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Count all normals by slot; give those whose slot holds a score."""
-        pending = np.empty(max(_PENDING, self._n_slots), np.intp)
+        pending = np.empty(max(_PENDING, 2 * self._n_slots), np.intp)
         filled = 0
         for values in normals:
             for start in range(0, values.size, _IN_CACHE):
@@ -119,7 +120,7 @@ class _Sieve:
                 slots = pending[filled : filled + part.size]
                 self._find(part, slots)
                 filled += part.size
-                yield part[self._taken.take(slots)]
+                yield part[self._taken.take(slots, mode="clip")]  # they are in range
         self._count(pending[:filled])
 
     @property
@@ -134,10 +135,9 @@ class _Sieve:
     def _find(self, values: NDArray[Any], slots: NDArray[np.intp]) -> None:
         """Write the slot of each value: 0 below all scores, the last for what is far above."""
         with np.errstate(over="ignore"):
-            place = np.subtract(values, self._low, dtype=self._scale.dtype, casting="unsafe")
-            place *= self._scale
-        np.clip(place, -1, self._n_slots - 1, out=place)
-        place += 1
+            place = np.multiply(values, self._scale, dtype=self._scale.dtype, casting="unsafe")
+            place -= self._offset
+        np.clip(place, 0, self._n_slots, out=place)
         np.copyto(slots, place, casting="unsafe")
 
 
