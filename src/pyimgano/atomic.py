@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pyimgano.errors import OutputError
+from pyimgano.errors import InputError, OutputError, PyimganoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["atomic_write", "locked", "output_errors", "sweep", "write_atomic"]
+__all__ = ["atomic_write", "claimed", "locked", "output_errors", "sweep", "write_atomic"]
 
 _TEMPORARY = ".pyimgano-{}.tmp"
 
@@ -31,7 +31,7 @@ def output_errors(path: str | Path) -> Iterator[None]:
     """Turn an ``OSError`` of the block into an `OutputError` that names ``path`` and a way out."""
     try:
         yield
-    except OutputError:
+    except PyimganoError:
         raise
     except OSError as error:
         raise OutputError(
@@ -171,3 +171,45 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     encoded = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with atomic_write(path) as file:
         file.write(encoded)
+
+
+@contextmanager
+def claimed(out: Path, what: str, check: Callable[[Path], object]) -> Iterator[None]:
+    """Make sure that ``out`` may be written, by nobody else as long as the block lasts.
+
+    Parameters
+    ----------
+    out : Path
+        Made, if it is not there.
+    what : str
+        What is written, in words.
+    check : callable
+        Raises `InputError` if a directory that is not empty holds something else.
+
+    Raises
+    ------
+    OutputError
+        If it is a file, holds something else, or another process writes it.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a directory for the results")
+    with ExitStack() as stack:
+        with output_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(out))
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"another process is writing {what} into {out}; wait for its end, or give "
+                    "another directory"
+                ) from error
+            sweep(out)
+            try:
+                if any(out.iterdir()):
+                    check(out)
+            except InputError as error:
+                raise OutputError(
+                    f"{out} holds something else than {what} ({error}); give a new or empty "
+                    "directory"
+                ) from error
+        yield

@@ -16,6 +16,7 @@ __all__ = [
     "CalibrationError",
     "DatasetError",
     "DatasetNotFoundError",
+    "FetchError",
     "ImageError",
     "ImageReadError",
     "ImageSizeError",
@@ -96,6 +97,10 @@ class ArchiveError(PyimganoError, ValueError):
 
 class OutputError(PyimganoError, OSError):
     """A result cannot be written: a read-only folder, a full disk, a name that is taken."""
+
+
+class FetchError(PyimganoError, OSError):
+    """A weight file cannot be had, is damaged, or is not the one that is recorded."""
 
 
 class UnjudgedError(PyimganoError, ValueError):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pyimgano.cli import benchmark, check, demo, doctor, evaluate, fit, predict, report
+from pyimgano.cli import (
+    benchmark,
+    bundle_weights,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    fetch,
+    fit,
+    predict,
+    report,
+)
 from pyimgano.cli import list as list_
 from pyimgano.cli._app import EVERYWHERE, app
 from pyimgano.cli._app import run as main
@@ -19,5 +30,7 @@ for _verb in (
     doctor.doctor,
     list_.list_,
     check.check,
+    fetch.fetch,
+    bundle_weights.bundle_weights,
 ):
-    app.command(_verb.__name__.rstrip("_"), epilog=EVERYWHERE)(_verb)
+    app.command(_verb.__name__.rstrip("_").replace("_", "-"), epilog=EVERYWHERE)(_verb)

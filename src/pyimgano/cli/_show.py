@@ -94,7 +94,9 @@ class Show:
             typer.echo(json.dumps(plain(facts), indent=1))
 
     @contextmanager
-    def progress(self, doing: str, *, to_judge: int = 0) -> Iterator[Callable[[object], None]]:
+    def progress(
+        self, doing: str, *, to_judge: int = 0, did: str = "judged {} of {}"
+    ) -> Iterator[Callable[[object], None]]:
         """Show that work goes on, on standard error: a bar in a terminal, else a few plain lines.
 
         Parameters
@@ -103,6 +105,8 @@ class Show:
             What is done until the first image is judged: ``"learning from 60 images"``.
         to_judge : int
             Number of images to judge.
+        did : str
+            What is said of how many were judged, of how many.
 
         Yields
         ------
@@ -112,15 +116,15 @@ class Show:
         if self.quiet:
             yield lambda _: None
         elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            with _bar(doing, to_judge) as step:
+            with _bar(doing, to_judge, did) as step:
                 yield step
         else:
             typer.echo(f"{doing} ...", err=True)
-            yield _plain_lines(to_judge)
+            yield _plain_lines(to_judge, did)
 
 
 @contextmanager
-def _bar(doing: str, to_judge: int) -> Iterator[Callable[[object], None]]:
+def _bar(doing: str, to_judge: int, did: str) -> Iterator[Callable[[object], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -137,13 +141,13 @@ def _bar(doing: str, to_judge: int) -> Iterator[Callable[[object], None]]:
         def step(_: object) -> None:
             nonlocal done
             done += 1
-            text = f"judged {done} of {to_judge}"
+            text = did.format(done, to_judge)
             progress.update(task, description=text, completed=done, total=to_judge)
 
         yield step
 
 
-def _plain_lines(to_judge: int) -> Callable[[object], None]:
+def _plain_lines(to_judge: int, did: str) -> Callable[[object], None]:
     every = max(1, math.ceil(to_judge / PLAIN_LINES))
     started = time.perf_counter()
     done = 0
@@ -153,7 +157,7 @@ def _plain_lines(to_judge: int) -> Callable[[object], None]:
         done += 1
         if done % every == 0 or done == to_judge:
             seconds = time.perf_counter() - started
-            typer.echo(f"judged {done} of {to_judge} ({seconds:.0f} s)", err=True)
+            typer.echo(f"{did.format(done, to_judge)} ({seconds:.0f} s)", err=True)
 
     return step
 
