@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pyimgano.errors import ArchiveError, InputError, MissingExtra, ParameterError
-from pyimgano.features import dinov2
+from pyimgano.features._checkpoint import VARIABLE
+from pyimgano.features._grid import alike
 from pyimgano.features.base import EXTRACTORS, resolve_extractor
 from pyimgano.features.dinov2 import DinoV2B14Reg, DinoV2S14
 from pyimgano.optional import is_available
@@ -21,13 +22,20 @@ IMAGE = np.zeros((28, 28, 3), np.uint8)
 
 
 def test_the_published_models_are_registered():
-    assert [f"dinov2_vit{one}14{reg}" for one in "bls" for reg in ("", "_reg")] == NAMES
-    widths = {"s": 384, "b": 768, "l": 1024}
+    assert [f"dinov2_vit{one}14{reg}" for one in "bgls" for reg in ("", "_reg")] == NAMES
+    widths = {"s": 384, "b": 768, "l": 1024, "g": 1536}
     for name in NAMES:
         shape = EXTRACTORS[name].shape
         assert (shape.dim, shape.registers) == (widths[name[10]], 4 * name.endswith("_reg"))
         assert shape.dim // shape.heads == 64
-        assert bool(shape.offset) is not bool(shape.registers)
+        assert shape.antialias is bool(shape.registers) is not bool(shape.offset)
+        assert shape.gated is (name[10] == "g")
+
+
+@pytest.fixture(autouse=True)
+def no_weights_of_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,7 +58,11 @@ def test_weights_are_found_in_a_folder_of_torch_hub_and_by_the_variable(tmp_path
     expected = f"dinov2_vitb14_reg sha256:{digest} layers:-1 fp32"
     for given in (tmp_path, tmp_path / "hub", hub, hub / "dinov2_vitb14_reg4_pretrain.pth"):
         assert DinoV2B14Reg(path=str(given)).fingerprint == expected
-    monkeypatch.setenv(dinov2.VARIABLE, str(hub))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert DinoV2B14Reg().fingerprint == expected
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv(VARIABLE, str(hub))
+    assert DinoV2B14Reg().fingerprint == expected
     moved = DinoV2B14Reg(path="/moved/dinov2_vitb14_reg4_pretrain.pth", layers=(-2, -1))
     assert moved.fingerprint == expected.replace(":-1", ":-2,-1")
 
@@ -93,9 +105,9 @@ def test_without_torch_the_pip_line_is_told(tmp_path):
 
 def test_neighbours_of_one_size_run_together():
     small, large = np.zeros((14, 14, 3)), np.zeros((28, 14, 3))
-    groups = list(dinov2._alike([small, small, small, large, small], 2))
+    groups = list(alike([small, small, small, large, small], 2))
     assert [(len(one), one[0].shape[0]) for one in groups] == [(2, 14), (1, 14), (1, 28), (1, 14)]
-    assert list(dinov2._alike([], 2)) == []
+    assert list(alike([], 2)) == []
 
 
 def test_importing_the_extractors_imports_no_torch():

@@ -1,26 +1,48 @@
-"""Reads a checkpoint of a vision transformer that the user names; nothing in it is executed."""
+"""Finds and reads a checkpoint that the user names; nothing in it is executed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pyimgano.errors import ArchiveError
 from pyimgano.features._weights import DAMAGE
 from pyimgano.optional import require
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["PRECISIONS", "VARIABLE", "load_checkpoint", "located", "read_checkpoint", "sha256_of"]
+__all__ += ["weights_folder"]
 
-__all__ = ["load_checkpoint", "sha256_of"]
+VARIABLE = "PYIMGANO_WEIGHTS"
+"""Environment variable: a folder in which a weight file is looked for that is not where it was."""
+
+PRECISIONS = ("fp32", "bf16")
 
 _CHUNKED = re.compile(r"^blocks\.\d+\.(\d+)\.")
+_LAYER = re.compile(r"\.mlp\.(fc\d)\.")
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _MAX_HEADER = 100 * 2**20
 _DAMAGE: tuple[type[Exception], ...] = (OSError, RuntimeError, *DAMAGE)
+
+
+def located(given: str, *inside: str) -> Path | None:
+    """Return the file ``given``, one of the names ``inside`` it if it is a folder, or None.
+
+    What is not there is looked for under its name in the `weights_folder`.
+    """
+    first = Path(given).expanduser()
+    places = [first, *(first / name for name in inside), weights_folder() / first.name]
+    return next((place.resolve() for place in places if place.is_file()), None)
+
+
+def weights_folder() -> Path:
+    """Return the folder of `VARIABLE`, else the one into which ``pyimgano fetch`` puts weights."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get(VARIABLE) or Path(cache, "pyimgano", "weights")).expanduser()
 
 
 def sha256_of(path: Path) -> str:
@@ -44,13 +66,31 @@ def _sha256(path: Path, _changed: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the tensors of a ``.safetensors`` file, or of what ``torch.save`` wrote, by name.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be read, or holds anything but tensors.
+    """
+    try:
+        return _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
+    except _DAMAGE as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ArchiveError(
+            f"{path} is damaged or no plain state dict, and nothing in it was run "
+            f"({type(error).__name__}: {first})"
+        ) from error
+
+
 def load_checkpoint(model: Any, path: Path, name: str) -> None:
-    """Fill a network of `build_vit` with the weights of a file.
+    """Fill a network of `build_vit` with the weights of a file, in the precision of the file.
 
     Parameters
     ----------
     model : nn.Module
-        What to fill.
+        What to fill; it may be one on torch's device ``meta``, which holds no numbers yet.
     path : Path
         A ``.safetensors`` file, or what ``torch.save`` wrote of a state dict. Names of the
         official DINOv2 files and of timm are known.
@@ -62,39 +102,37 @@ def load_checkpoint(model: Any, path: Path, name: str) -> None:
     ArchiveError
         If it cannot be read, holds anything but tensors, or another network.
     """
-    try:
-        state = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
-    except _DAMAGE as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ArchiveError(
-            f"{path} is damaged or no plain state dict, and nothing in it was run "
-            f"({type(error).__name__}: {first})"
-        ) from error
+    state = read_checkpoint(path)
     expected = model.state_dict()
-    found = _official(state, expected["pos_embed"])
+    found = _official(state, expected)
     wrong = _difference(found, expected)
     if wrong:
         raise ArchiveError(f"{path} holds no weights of {name}: {wrong}")
-    model.load_state_dict(found)
+    model.load_state_dict(found, assign=True)
 
 
 def _saved(path: Path) -> dict[str, Any]:
-    torch = require("torch", extra="torch", purpose="a DINOv2 extractor")
+    torch = require("torch", extra="torch", purpose="a checkpoint")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not all(torch.is_tensor(one) for one in state.values()):
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # as open_clip's training leaves it, beside its epoch
+    if not (isinstance(state, dict) and state) or not all(
+        torch.is_tensor(one) for one in state.values()
+    ):
         raise ValueError("it holds something else than a flat dictionary of tensors")
     return state
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
     """Read the format of safetensors: length of a JSON header, the header, raw numbers."""
-    torch = require("torch", extra="torch", purpose="a DINOv2 extractor")
+    torch = require("torch", extra="torch", purpose="a checkpoint")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER:
             raise ValueError(f"its header claims {length} bytes")
         header = json.loads(file.read(length))
-        numbers = bytearray(file.read())
+        numbers = memoryview(bytearray(path.stat().st_size - file.tell()))
+        file.readinto(numbers)
     header.pop("__metadata__", None)
     state = {}
     for name, facts in header.items():
@@ -107,16 +145,23 @@ def _safetensors(path: Path) -> dict[str, Any]:
     return state
 
 
-def _official(state: dict[str, Any], positions: Any) -> dict[str, Any]:
+def _official(state: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
     """Return a state under the names of the official files.
 
-    timm calls the registers otherwise, and adds the class token's position to the token itself.
+    timm calls the registers and the layers of a SwiGLU otherwise, and adds the class token's
+    position to the token itself.
     """
-    found = {_CHUNKED.sub(r"blocks.\1.", name): tensor for name, tensor in state.items()}
+    gated = {"fc1": "w12", "fc2": "w3"} if "blocks.0.mlp.w12.weight" in expected else {}
+
+    def official(name: str) -> str:
+        plain = _CHUNKED.sub(r"blocks.\1.", name)
+        return _LAYER.sub(lambda found: f".mlp.{gated.get(found[1], found[1])}.", plain)
+
+    found = {official(name): tensor for name, tensor in state.items()}
     found.pop("mask_token", None)
     if "reg_token" in found:
         found["register_tokens"] = found.pop("reg_token")
-    given = found.get("pos_embed")
+    given, positions = found.get("pos_embed"), expected["pos_embed"]
     if given is not None and given.ndim == 3 and given.shape[1] == positions.shape[1] - 1:
         padded = given.new_zeros((1, positions.shape[1], given.shape[2]))
         padded[:, 1:] = given

@@ -10,9 +10,11 @@ from pyimgano.errors import InputError
 from pyimgano.features.base import PatchFeatures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["IMAGENET", "check_image", "cropped", "normalised", "tiled"]
+__all__ = ["IMAGENET", "alike", "check_image", "cropped", "normalised", "squeezed", "tiled"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of the three channels, of 0 to 1."""
@@ -43,6 +45,28 @@ def tiled(
 def cropped(image: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:
     """Cut off at the right and bottom what does not fill a patch."""
     return image[: image.shape[0] // patch * patch, : image.shape[1] // patch * patch]
+
+
+def squeezed(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring an image to a network's fixed size (H, W), whatever its aspect."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def alike(images: list[NDArray[np.uint8]], most: int) -> Iterator[list[NDArray[np.uint8]]]:
+    """Group neighbours of one size, at most so many, so that they can run together."""
+    batch: list[NDArray[np.uint8]] = []
+    for image in images:
+        if batch and (len(batch) == most or batch[0].shape != image.shape):
+            yield batch
+            batch = []
+        batch.append(image)
+    if batch:
+        yield batch
 
 
 def normalised(

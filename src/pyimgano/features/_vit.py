@@ -21,12 +21,16 @@ class ViTShape:
     dim, depth, heads : int
         Width, blocks, attention heads.
     registers : int
-        Register tokens. Models with them interpolate positions with antialiasing.
+        Register tokens.
     offset : float
         Of the scale at which positions are interpolated, in cells. Models without registers were
         published with 0.1, which once kept rounding from losing a row; those with them, with 0.
+    antialias : bool
+        Whether positions are interpolated with antialiasing: for published models with registers.
     patch, grid : int
         Pixels a patch side, and patches a side in training: 518 = 37 x 14.
+    gated : bool
+        Whether the perceptron is a SwiGLU, two thirds as wide (Shazeer, 2002.05202).
     """
 
     dim: int
@@ -34,8 +38,10 @@ class ViTShape:
     heads: int
     registers: int = 0
     offset: float = 0.1
+    antialias: bool = False
     patch: int = 14
     grid: int = 37
+    gated: bool = False
 
 
 def build_vit(shape: ViTShape) -> Any:
@@ -46,6 +52,12 @@ def build_vit(shape: ViTShape) -> Any:
     torch = require("torch", extra="torch", purpose="a DINOv2 extractor")
     nn, dim = torch.nn, shape.dim
 
+    def perceptron() -> dict[str, Any]:
+        if shape.gated:
+            hidden = -(-(8 * dim // 3) // 8) * 8
+            return {"w12": nn.Linear(dim, 2 * hidden), "w3": nn.Linear(hidden, dim)}
+        return {"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)}
+
     def block() -> Any:
         return nn.ModuleDict(
             {
@@ -55,9 +67,7 @@ def build_vit(shape: ViTShape) -> Any:
                 ),
                 "ls1": nn.ParameterDict({"gamma": torch.ones(dim)}),
                 "norm2": nn.LayerNorm(dim, eps=_EPSILON),
-                "mlp": nn.ModuleDict(
-                    {"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)}
-                ),
+                "mlp": nn.ModuleDict(perceptron()),
                 "ls2": nn.ParameterDict({"gamma": torch.ones(dim)}),
             }
         )
@@ -101,24 +111,29 @@ def patch_tokens(model: Any, shape: ViTShape, images: Any, layers: tuple[int, ..
     wanted = {layer % shape.depth for layer in layers}
     found = []
     for number, block in enumerate(model.blocks[: max(wanted) + 1]):
-        x = _through(block, shape.heads, x)
+        x = _through(block, shape, x)
         if number in wanted:
             found.append(model.norm(x)[:, 1 + shape.registers :])
     return torch.stack(found).mean(dim=0).reshape(count, height, width, shape.dim)
 
 
-def _through(block: Any, heads: int, x: Any) -> Any:
+def _through(block: Any, shape: ViTShape, x: Any) -> Any:
     """Attention, then two layers of perceptrons, both as scaled residuals."""
     from torch.nn import functional
 
     count, tokens, dim = x.shape
-    qkv = block["attn"]["qkv"](block["norm1"](x))
-    query, key, value = qkv.reshape(count, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+    qkv = block["attn"]["qkv"](block["norm1"](x)).reshape(count, tokens, 3, shape.heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)
     mixed = functional.scaled_dot_product_attention(query, key, value)
     mixed = mixed.transpose(1, 2).reshape(count, tokens, dim)
     x = x + block["attn"]["proj"](mixed) * block["ls1"]["gamma"]
-    hidden = functional.gelu(block["mlp"]["fc1"](block["norm2"](x)))
-    return x + block["mlp"]["fc2"](hidden) * block["ls2"]["gamma"]
+    mlp, x2 = block["mlp"], block["norm2"](x)
+    if shape.gated:
+        gate, linear = mlp["w12"](x2).chunk(2, dim=-1)
+        changed = mlp["w3"](functional.silu(gate) * linear)
+    else:
+        changed = mlp["fc2"](functional.gelu(mlp["fc1"](x2)))
+    return x + changed * block["ls2"]["gamma"]
 
 
 def _positions(embedding: Any, shape: ViTShape, size: tuple[int, int]) -> Any:
@@ -130,7 +145,7 @@ def _positions(embedding: Any, shape: ViTShape, size: tuple[int, int]) -> Any:
     if size == (shape.grid, shape.grid):
         return embedding
     grid = embedding[:, 1:].float().reshape(1, shape.grid, shape.grid, -1).permute(0, 3, 1, 2)
-    how: dict[str, Any] = {"size": size, "antialias": bool(shape.registers)}
+    how: dict[str, Any] = {"size": size, "antialias": shape.antialias}
     if shape.offset:
         how = {"scale_factor": tuple((side + shape.offset) / shape.grid for side in size)}
     drawn = functional.interpolate(grid, mode="bicubic", **how).flatten(2).transpose(1, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -79,7 +82,8 @@ _BEST_FIRST = ("efficientnet_lite0", "handcrafted")
 def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     """Return the extractor of a name (``"auto"``: the best one installed), or the object itself.
 
-    ``NAME:PATH`` gives a file to one that needs it: ``onnx:model.onnx``.
+    ``NAME:PATH`` gives a file to one that needs it, ``timm:MODEL`` or ``timm:MODEL:PATH`` also a
+    model; fields follow as ``,KEY=VALUE``: ``dinov2_vitb14:w.pth,layers=[-2,-1],precision=bf16``.
 
     Raises
     ------
@@ -88,8 +92,8 @@ def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     MissingExtra
         If a package that it needs is not installed; the message holds the pip line.
     ParameterError
-        If an object does not follow the protocol `FeatureExtractor`, or a file is given to one that
-        takes none, or none to one that needs it.
+        If an object does not follow the protocol `FeatureExtractor`, a file is given to one that
+        takes none, or none to one that needs it, or a field is unknown or of another kind.
     """
     if not isinstance(extractor, str):
         if not isinstance(extractor, FeatureExtractor):
@@ -101,16 +105,50 @@ def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
     if extractor == "auto":
         ready = (name for name in _BEST_FIRST if not EXTRACTORS.entry(name).metadata.missing)
         return EXTRACTORS[next(ready)]()
-    name, colon, path = extractor.partition(":")
+    text, *settings = re.split(r",(?=\w+=)", extractor)
+    name, colon, given = text.partition(":")
     entry = EXTRACTORS.entry(name)
-    if entry.metadata.missing:
+    details = dict(entry.metadata.details)
+    if colon and "file" not in details:
+        raise ParameterError(f"the extractor {name!r} takes no file: leave {given!r} out")
+    model, _, path = given.partition(":") if "model" in details else ("", "", given)
+    make: Any = entry.value
+    fields = _fields(make, name, settings)
+    if entry.metadata.missing and "runtime" not in fields:  # another one needs another package
         raise MissingExtra(
             f"the extractor {name!r} needs {', '.join(entry.metadata.missing)}, which is not "
             f"installed. Install it with: {entry.metadata.pip_line}"
         )
-    if colon and "file" not in dict(entry.metadata.details):
-        raise ParameterError(f"the extractor {name!r} takes no file: leave {path!r} out")
-    make: Any = entry.value
-    made: FeatureExtractor = make(path=path) if colon else make()
+    fields |= {key: value for key, value in (("model", model), ("path", path)) if value}
+    made: FeatureExtractor = make(**fields)
     _ = made.fingerprint  # a file that is missing is told before any image is read
     return made
+
+
+def _fields(kind: type, name: str, settings: list[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` by the defaults of a dataclass; no field that a model file leaves out."""
+    known = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in known or not known[key].metadata.get("stored", True):
+            raise ParameterError(
+                f"{setting!r}: the extractor {name!r} has no field {key!r} that can be set here"
+            )
+        default = known[key].default
+        value = text if isinstance(default, str) else _json(text)
+        if isinstance(value, list):
+            value = tuple(value)
+        if type(value) is not type(default):
+            raise ParameterError(
+                f"{setting!r}: {key} of the extractor {name!r} is of another kind: {default!r}"
+            )
+        found[key] = value
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

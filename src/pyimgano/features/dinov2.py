@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from pyimgano.errors import ArchiveError, ParameterError
-from pyimgano.features._checkpoint import load_checkpoint, sha256_of
-from pyimgano.features._grid import check_image, cropped, normalised, tiled
+from pyimgano.features._catalogue import WEIGHTS
+from pyimgano.features._checkpoint import PRECISIONS, load_checkpoint, located, sha256_of
+from pyimgano.features._grid import alike, check_image, cropped, normalised, tiled
 from pyimgano.features._vit import ViTShape, build_vit, patch_tokens
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.optional import require
@@ -20,20 +21,16 @@ from pyimgano.registry import Metadata
 from pyimgano.threads import budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from pyimgano.features.base import PatchFeatures
 
-__all__ = ["DinoV2", "DinoV2B14", "DinoV2B14Reg", "DinoV2L14", "DinoV2L14Reg"]
-__all__ += ["DinoV2S14", "DinoV2S14Reg"]
+__all__ = ["DinoV2", "DinoV2B14", "DinoV2B14Reg", "DinoV2G14", "DinoV2G14Reg", "DinoV2L14"]
+__all__ += ["DinoV2L14Reg", "DinoV2S14", "DinoV2S14Reg"]
 
-VARIABLE = "PYIMGANO_WEIGHTS"
-"""Environment variable: a folder in which a weight file is looked for that is not where it was."""
-
-_URL = "https://dl.fbaipublicfiles.com/dinov2"
-_PRECISIONS = ("fp32", "bf16")
+_REGISTERS: dict[str, Any] = {"registers": 4, "offset": 0.0, "antialias": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +43,11 @@ class DinoV2:
     ----------
     path : str
         The checkpoint (``.pth`` or ``.safetensors``; official and timm names are known), or a
-        folder of torch.hub that holds it.
+        folder of torch.hub that holds it. By default the official file in the folder that
+        ``PYIMGANO_WEIGHTS`` names, or where torch.hub keeps its downloads.
     download : bool
-        Fetch the official file into torch.hub's folder if it is not there. Nothing is fetched
-        unless this is set, and only weights: the network is the one in this package.
+        Fetch the official file into torch.hub's folder if it is nowhere. Nothing is fetched unless
+        this is set, and a model file does not set it.
     layers : tuple of int
         Blocks whose outputs are averaged, negative ones counted from the end; the last alone by
         default.
@@ -64,13 +62,16 @@ class DinoV2:
     the right and bottom is cut off. A model file records the checksum of the weights and where
     they were; where they are elsewhere, the environment variable ``PYIMGANO_WEIGHTS`` names their
     folder.
+
+    torch.hub serves for its folder and its download alone. The network is the one in this package,
+    so no code of a repository is fetched or run, and there is no commit of one to pin.
     """
 
     name: ClassVar[str]
     shape: ClassVar[ViTShape]
 
     path: str = ""
-    download: bool = False
+    download: bool = field(default=False, metadata={"stored": False})
     layers: tuple[int, ...] = (-1,)
     precision: str = "fp32"
     batch_size: int = 8
@@ -123,7 +124,7 @@ class DinoV2:
         shape, given = self.shape, (path, sha256_of(path), self.precision)
         model = _model(self.name, shape, *given, os.getpid())
         found: list[PatchFeatures] = []
-        for batch in _alike([cropped(image, patch) for image in images], self.batch_size):
+        for batch in alike([cropped(image, patch) for image in images], self.batch_size):
             tokens = self._run(model, normalised(np.stack(batch)))
             found.extend(tiled(one, patch) for one in tokens)
         return found
@@ -143,25 +144,25 @@ class DinoV2:
             raise ParameterError(
                 f"layers of {self.name} are numbers from {-depth} to {depth - 1}: {self.layers!r}"
             )
-        if self.precision not in _PRECISIONS or self.batch_size < 1:
+        if self.precision not in PRECISIONS or self.batch_size < 1:
             raise ParameterError(
-                f"precision must be one of {_PRECISIONS} and batch_size at least 1: {self!r}"
+                f"precision must be one of {PRECISIONS} and batch_size at least 1: {self!r}"
             )
 
     def _file(self) -> Path:
         """Return the weight file, or tell which one to fetch from where."""
-        base = self.name.removesuffix("_reg")
-        official = f"{base}_reg4_pretrain.pth" if self.shape.registers else f"{base}_pretrain.pth"
-        url = f"{_URL}/{base}/{official}"
+        official, url = WEIGHTS[self.name].file, WEIGHTS[self.name].url
         how = (
+            f"run pyimgano fetch {self.name}, or "
             f"fetch {url} (Apache-2.0) where there is a network, and give the file: "
             f"--extractor {self.name}:{official}, or {type(self).__name__}(path='{official}')"
         )
-        if self.path:
-            found = _located(Path(self.path).expanduser(), official)
-            if found is None:
-                raise ArchiveError(f"there are no weights of {self.name} at {self.path}: {how}")
+        inside = (official, f"checkpoints/{official}", f"hub/checkpoints/{official}")
+        found = located(self.path or str(_cache() / official), *inside)
+        if found is not None:
             return found
+        if self.path:
+            raise ArchiveError(f"there are no weights of {self.name} at {self.path}: {how}")
         if self.download:
             return _downloaded(url, official)
         raise ParameterError(
@@ -196,7 +197,7 @@ class DinoV2S14(DinoV2):
 
 
 @final
-@_variant("dinov2_vits14_reg", ViTShape(dim=384, depth=12, heads=6, registers=4, offset=0.0))
+@_variant("dinov2_vits14_reg", ViTShape(dim=384, depth=12, heads=6, **_REGISTERS))
 class DinoV2S14Reg(DinoV2):
     """ViT-S/14 with four registers."""
 
@@ -208,7 +209,7 @@ class DinoV2B14(DinoV2):
 
 
 @final
-@_variant("dinov2_vitb14_reg", ViTShape(dim=768, depth=12, heads=12, registers=4, offset=0.0))
+@_variant("dinov2_vitb14_reg", ViTShape(dim=768, depth=12, heads=12, **_REGISTERS))
 class DinoV2B14Reg(DinoV2):
     """ViT-B/14 with four registers."""
 
@@ -220,29 +221,39 @@ class DinoV2L14(DinoV2):
 
 
 @final
-@_variant("dinov2_vitl14_reg", ViTShape(dim=1024, depth=24, heads=16, registers=4, offset=0.0))
+@_variant("dinov2_vitl14_reg", ViTShape(dim=1024, depth=24, heads=16, **_REGISTERS))
 class DinoV2L14Reg(DinoV2):
     """ViT-L/14 with four registers."""
 
 
-def _located(given: Path, official: str) -> Path | None:
-    """Find the weight file: as given, in a folder of torch.hub, or in ``PYIMGANO_WEIGHTS``."""
-    places = [given, given / official, given / "checkpoints" / official]
-    places.append(given / "hub" / "checkpoints" / official)
-    if os.environ.get(VARIABLE):
-        places.append(Path(os.environ[VARIABLE]) / given.name)
-    return next((place.resolve() for place in places if place.is_file()), None)
+@final
+@_variant("dinov2_vitg14", ViTShape(dim=1536, depth=40, heads=24, gated=True))
+class DinoV2G14(DinoV2):
+    """ViT-g/14, 1.1 billion parameters: 4.5 GB of memory as fp32, half of it as bf16."""
+
+
+@final
+@_variant("dinov2_vitg14_reg", ViTShape(dim=1536, depth=40, heads=24, gated=True, **_REGISTERS))
+class DinoV2G14Reg(DinoV2):
+    """ViT-g/14 with four registers."""
+
+
+def _cache() -> Path:
+    """Return the folder in which torch.hub keeps weight files."""
+    base = os.environ.get("TORCH_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"
+    )
+    return Path(base, "hub", "checkpoints").expanduser()
 
 
 def _downloaded(url: str, official: str) -> Path:
     torch = require("torch", extra="torch", purpose="a download by torch.hub")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / official
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
-            raise ArchiveError(f"{url} cannot be fetched: {error}") from error
+    path = _cache() / official
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), progress=False)
+    except OSError as error:
+        raise ArchiveError(f"{url} cannot be fetched: {error}") from error
     return path
 
 
@@ -252,18 +263,7 @@ def _model(
 ) -> Any:
     """Return the network, ready to run; kept until another file or process asks."""
     torch = require("torch", extra="torch", purpose=f"extractor {name!r}")
-    model = build_vit(shape)
+    with torch.device("meta"):  # the file brings the numbers: none are made to be thrown away
+        model = build_vit(shape)
     load_checkpoint(model, path, name)
     return model.eval().to(torch.bfloat16 if precision == "bf16" else torch.float32)
-
-
-def _alike(images: list[Any], most: int) -> Iterator[list[Any]]:
-    """Group neighbours of one size, so that they can run together."""
-    batch: list[Any] = []
-    for image in images:
-        if batch and (len(batch) == most or batch[0].shape != image.shape):
-            yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyimgano.errors import ArchiveError, InputError, ParameterError
-from pyimgano.features._checkpoint import sha256_of
-from pyimgano.features._grid import IMAGENET, check_image, cropped, normalised
+from pyimgano.errors import ArchiveError, ParameterError
+from pyimgano.features._checkpoint import located, sha256_of
+from pyimgano.features._grid import IMAGENET, check_image, cropped, normalised, squeezed
+from pyimgano.features._runtimes import Graph, open_graph
 from pyimgano.features.base import EXTRACTORS, PatchFeatures
-from pyimgano.optional import require
 from pyimgano.registry import Metadata
 from pyimgano.threads import budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -28,15 +28,12 @@ __all__ = ["OnnxFile"]
 _PROBE = 224  # a multiple of every patch below
 _PATCHES = (14, 16, 8, 32)
 _SPECIAL = (0, 1, 2, 5)  # tokens of no patch: class, distillation, registers
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 class _Network(NamedTuple):
-    """A session, and what was read from the file and seen in a first run."""
+    """A graph, and what was read from the file and seen in a first run."""
 
-    session: Any
-    input: str
-    dtype: Any
+    graph: Graph
     channels_last: bool
     size: tuple[int, int] | None
     output: str
@@ -56,7 +53,7 @@ class _Network(NamedTuple):
 )
 @dataclass(frozen=True, kw_only=True)
 class OnnxFile:
-    """Outputs of a network in an ONNX file, run by ONNX Runtime.
+    """Outputs of a network in an ONNX file, run by ONNX Runtime or OpenVINO in fp32.
 
     Parameters
     ----------
@@ -68,6 +65,9 @@ class OnnxFile:
     mean, deviation : tuple of float
         Of the three channels, for pixels from 0 to 1; ImageNet's by default. An input of uint8
         takes pixels as they are.
+    runtime : str
+        ``"onnxruntime"`` or ``"openvino"`` (the extra of that name). Their features differ in the
+        last digits, so a model belongs to the one it was fitted with.
 
     Notes
     -----
@@ -80,12 +80,15 @@ class OnnxFile:
     output: str = ""
     mean: tuple[float, ...] = IMAGENET[0]
     deviation: tuple[float, ...] = IMAGENET[1]
+    runtime: str = "onnxruntime"
 
     @property
     def fingerprint(self) -> str:
         """Checksum of the file, and how it is used."""
         mean, deviation = (",".join(map(str, one)) for one in (self.mean, self.deviation))
         used = f"output:{self.output or 'first'} mean:{mean} deviation:{deviation}"
+        if self.runtime != "onnxruntime":
+            used += f" runtime:{self.runtime}"
         return f"onnx sha256:{sha256_of(self._file())} {used}"
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
@@ -106,14 +109,15 @@ class OnnxFile:
         InputError
             If an image has another type or shape, or is smaller than a patch.
         ParameterError
-            If no file is given.
+            If no file is given, or there is no such output or runtime.
         ArchiveError
             If the file cannot be read, or its input or output is not of the kinds above.
         MissingExtra
-            If onnxruntime is not installed.
+            If the runtime is not installed.
         """
         path = self._file()
-        network = _network(path, sha256_of(path), self.output, budget(), os.getpid())
+        how = (self.output, self.runtime, budget())
+        network = _network(path, sha256_of(path), *how, os.getpid())
         for image in images:
             check_image(image, smallest=1 if network.size else network.patch)
         return [self._embed_one(network, image) for image in images]
@@ -122,10 +126,10 @@ class OnnxFile:
         seen = cropped(image, network.patch) if network.size is None else image
         extent = (0.0, 0.0, float(seen.shape[0]), float(seen.shape[1]))
         if network.size is not None:
-            seen = _squeezed(image, network.size)
+            seen = squeezed(image, network.size)
         given = seen[None].transpose(0, 3, 1, 2)
-        if network.dtype is not np.uint8:
-            given = normalised(seen[None], self.mean, self.deviation).astype(network.dtype)
+        if network.graph.dtype is not np.uint8:
+            given = normalised(seen[None], self.mean, self.deviation).astype(network.graph.dtype)
         values = _run(network, given)
         if values.ndim == 3:
             size = (seen.shape[0] // network.patch, seen.shape[1] // network.patch)
@@ -137,69 +141,49 @@ class OnnxFile:
     def _file(self) -> Path:
         if not self.path:
             raise ParameterError("the extractor 'onnx' needs a file: --extractor onnx:PATH")
-        return Path(self.path).expanduser()
-
-
-def _squeezed(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if image.shape[:2] == size:
-        return image
-    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+        found = located(self.path)
+        if found is None:
+            raise ArchiveError(f"the weight file {self.path} cannot be read: there is none")
+        return found
 
 
 def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
     """Run a batch (1, 3, H, W) of the input's type."""
-    if network.channels_last:
-        given = given.transpose(0, 2, 3, 1)
-    feed = {network.input: np.ascontiguousarray(given)}
-    try:
-        (values,) = network.session.run([network.output], feed)
-    except _failures() as error:
-        first = str(error).strip().partition("\n")[0]
-        raise InputError(f"the ONNX file does not take {given.shape}: {first}") from error
-    return cast("NDArray[Any]", values)
+    taken = given.transpose(0, 2, 3, 1) if network.channels_last else given
+    return network.graph.run(network.output, taken)
 
 
 @lru_cache(maxsize=4)
-def _network(path: Path, _sha256: str, output: str, threads: int, _process: int) -> _Network:
+def _network(
+    path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
+) -> _Network:
     """Load a file, look at its input, and run it once to see its output."""
-    runtime = require("onnxruntime", extra="onnx", purpose="extractor 'onnx'")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _failures() as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ArchiveError(f"{path} is damaged or no ONNX file: {first}") from error
-    names = [one.name for one in session.get_outputs()]
+    graph = open_graph(path, runtime, threads)
+    names = graph.outputs
     if output and output not in names:
         raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(names)}")
-    unseen = _inspected(path, session)._replace(output=output or names[0])
+    unseen = _inspected(path, graph)._replace(output=output or names[0])
     size = unseen.size or (_PROBE, _PROBE)
-    values = _run(unseen, np.zeros((1, 3, *size), unseen.dtype))
+    values = _run(unseen, np.zeros((1, 3, *size), graph.dtype))
     patch, special = _geometry(path, unseen, size, values.shape)
     return unseen._replace(patch=patch, special=special)
 
 
-def _inspected(path: Path, session: Any) -> _Network:
+def _inspected(path: Path, graph: Graph) -> _Network:
     """Read the geometry of the input; the output is not known yet."""
-    inputs = session.get_inputs()
-    shape: list[Any] = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or inputs[0].type not in _TYPES or 3 not in {shape[1], shape[3]}:
-        told = "; ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+    shape = graph.inputs[0][2] if len(graph.inputs) == 1 else ()
+    if len(shape) != 4 or graph.dtype is None or 3 not in {shape[1], shape[3]}:
+        told = "; ".join(f"{name} {kind} {list(sides)}" for name, kind, sides in graph.inputs)
         raise ArchiveError(
             f"{path} must have one input of images (n, 3, H, W) or (n, H, W, 3), float or uint8; "
             f"it has {told}"
         )
     count, last = shape[0], shape[1] != 3
-    if isinstance(count, int) and count != 1:
+    if count not in {None, 1}:
         raise ArchiveError(f"{path} takes {count} images at once: export it for one, or any number")
-    sides = shape[1:3] if last else shape[2:]
-    fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
-    dtype = _TYPES[inputs[0].type]
-    return _Network(session, inputs[0].name, dtype, last, fixed, "", 1, 0)
+    height, width = shape[1:3] if last else shape[2:]
+    fixed = None if height is None or width is None else (height, width)
+    return _Network(graph, last, fixed, "", 1, 0)
 
 
 def _geometry(
@@ -219,11 +203,3 @@ def _geometry(
         f"{size[0]} x {size[1]}, which is neither a feature map (1, d, h, w) nor tokens (1, n, d) "
         f"of patches of {', '.join(map(str, sorted(_PATCHES)))} pixels"
     )
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; its classes share no base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoSuchFile NotImplemented"
-    return tuple(getattr(state, name) for name in (*names.split(), "RuntimeException"))

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from pyimgano.errors import ParameterError
-from pyimgano.models._exact_search import NOBODY, Bank, as_rows, centred, search
+from pyimgano.models._bounds import as_rows, centred
+from pyimgano.models._exact_search import NOBODY, Bank, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from pyimgano.models._exact_search import Indices, Rows
+    from pyimgano.models._bounds import Rows
+    from pyimgano.models._exact_search import Indices
 
 __all__ = ["cover_radius", "greedy_k_center", "random_projection"]
 

@@ -11,104 +11,27 @@ depend on how the queries were batched.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from pyimgano.errors import InputError
+from pyimgano.models._bounds import centred, fold_queries, fold_rows, norms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import NDArray
 
-    Rows = NDArray[np.float32] | NDArray[np.float64]
+    from pyimgano.models._bounds import Rows
+
     Indices = NDArray[np.int64]
 
 NOBODY = -1
 _QUERY_TILE = 1024
 _BANK_TILE = 2048
 _DIRECT_ELEMENTS = 1 << 17
-_MAX_NORM = 1e15
+_PAIR = 25  # one pair costs as much as so many of a whole product
 _LARGEST = np.finfo(np.float32).max
-
-
-def as_rows(values: ArrayLike, name: str) -> Rows:
-    """Return a finite matrix (n, d) of float32 or float64, copied only to convert it.
-
-    Raises
-    ------
-    InputError
-        If it is empty, not a matrix, or not finite; the message names the first bad row.
-    """
-    rows = np.asarray(values)
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise InputError(f"{name} must have shape (n, d), both at least 1, got {rows.shape}")
-    if rows.dtype.kind not in "fiub" or rows.dtype.itemsize > 8:
-        raise InputError(f"{name} must hold real numbers up to 64 bits, got {rows.dtype}")
-    rows = np.ascontiguousarray(rows, dtype=np.result_type(rows.dtype, np.float32))
-    for start in range(0, len(rows), _BANK_TILE):
-        finite = np.isfinite(rows[start : start + _BANK_TILE]).all(axis=1)
-        if not finite.all():
-            raise InputError(
-                f"{name} row {start + int(finite.argmin())} holds NaN or infinity; leave it out"
-            )
-    return rows
-
-
-def centred(rows: Rows, shift: Rows) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return ``rows - shift`` as float32, and its norms.
-
-    Raises
-    ------
-    InputError
-        If a norm is beyond what float32 products can hold.
-    """
-    with np.errstate(over="ignore"):
-        shifted = np.subtract(rows, shift).astype(np.float32, copy=False)
-    norms = _norms(shifted)
-    if not (norms < _MAX_NORM).all():
-        raise InputError(
-            f"values lie {norms.max():.1e} from the mean of all rows, the limit is "
-            f"{_MAX_NORM:.0e}; rescale the features"
-        )
-    return shifted, norms
-
-
-def slack(d: int, dtype: DTypeLike = np.float32) -> float:
-    """Return c such that a folded product is within c (|x| + |y|)^2 of the squared distance.
-
-    In any order of summation, a dot product of d + 2 terms is off by at most (d + 2) u times the
-    sum of its absolute terms (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). The
-    roundings of the shift and of the two extra columns add 6 u; in float64 the norms and the
-    direct measurement are of no higher precision and add 2 d u.
-    """
-    single = np.dtype(dtype) == np.float32
-    return 1.01 * ((d + 16) * 2.0**-24 if single else (4 * d + 16) * 2.0**-53)
-
-
-def fold_queries(
-    shifted: NDArray[Any], norms: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return the columns [-2 x, 1, -2 c |x|] and what turns a squared limit into one of products.
-
-    A pair can be nearer than r only if its product is at most r^2 + offset.
-    """
-    n, d = shifted.shape
-    c = slack(d, shifted.dtype)
-    folded = np.empty((n, d + 2), shifted.dtype)
-    np.multiply(shifted, -2, out=folded[:, :d])
-    folded[:, d] = 1
-    folded[:, d + 1] = -2 * c * norms
-    underflow = (d + 16) * float(np.finfo(np.float32).tiny)
-    return folded, underflow - (1 - c) * norms**2
-
-
-def fold_rows(folded: NDArray[Any], norms: NDArray[np.float64]) -> None:
-    """Complete the columns [y, (1 - c) |y|^2, |y|] of which the first d are there."""
-    d = folded.shape[1] - 2
-    folded[:, d] = (1 - slack(d, folded.dtype)) * norms**2
-    folded[:, d + 1] = norms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,42 +120,114 @@ class Nearest:
         self.indices[touched] = indices[kept]
 
 
-def search(bank: Bank, queries: Rows, k: int, exclude: Indices) -> Nearest:
-    """Return the k nearest rows of each query outside the group that it must not see."""
+class Short(Protocol):
+    """A cheaper lower bound of all distances, such as `pyimgano.models._sketch.Sketch`."""
+
+    @property
+    def folded(self) -> NDArray[np.float32]:
+        """The rows, as `fold_rows` does."""
+        ...
+
+    def fold(
+        self, shifted: NDArray[np.float32], norms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return centred queries as `fold_queries` does, to be multiplied with ``folded``."""
+        ...
+
+
+def search(
+    bank: Bank, queries: Rows, k: int, exclude: Indices, sketch: Short | None = None
+) -> Nearest:
+    """Return the k nearest rows of each query outside the group that it must not see.
+
+    A sketch of the bank makes it faster where it rules out most pairs, and changes no answer.
+    """
     nearest = Nearest.none(len(queries), k)
     size = min(len(queries), _QUERY_TILE) * min(len(bank.rows), _BANK_TILE)
     buffers = np.empty(size, np.float32), np.empty(size, np.bool_)
     for start in range(0, len(queries), _QUERY_TILE):
         part = slice(start, start + _QUERY_TILE)
         found = Nearest(nearest.squared[part], nearest.indices[part])
-        _search_tile(bank, queries[part], exclude[part], found, buffers)
+        shifted = centred(queries[part], bank.shift)
+        folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
+        for chosen, tile in bank.tiles(k):
+            at = _Tile(bank, queries[part], exclude[part], found, chosen, buffers)
+            if sketch and short and at.settled(short, sketch.folded[chosen], folded, tile):
+                continue
+            short = None  # these queries lie too far off for it: their other tiles go the long way
+            at.finish(*folded, tile)
     return nearest
 
 
-def _search_tile(
-    bank: Bank,
-    queries: Rows,
-    exclude: Indices,
-    nearest: Nearest,
-    buffers: tuple[NDArray[np.float32], NDArray[np.bool_]],
-) -> None:
-    n, k = nearest.squared.shape
-    folded, offset = fold_queries(*centred(queries, bank.shift))
-    for chosen, tile in bank.tiles(k):
-        size = n * len(chosen)
-        lower = np.matmul(folded, tile.T, out=buffers[0][:size].reshape(n, -1))
-        _hide(lower, bank, exclude, chosen)
-        within = buffers[1][:size].reshape(n, -1)
-        np.less_equal(lower, _limit(nearest, offset), out=within)
-        if np.count_nonzero(within) > 2 * k * n:
-            which, columns = _smallest(lower, k)
-            nearest.add(which, chosen[columns], bank.measure(queries, which, chosen[columns]))
-            lower[which, columns] = np.inf
-            np.less_equal(lower, _limit(nearest, offset), out=within)
-        if np.count_nonzero(within) > 2 * k * n:
-            _sharpen(within, bank, queries, nearest, chosen)
-        which, columns = np.divmod(np.flatnonzero(within), len(chosen))
-        nearest.add(which, chosen[columns], bank.measure(queries, which, chosen[columns]))
+class _Tile:
+    """Some queries and some rows: which pairs can still matter."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        queries: Rows,
+        exclude: Indices,
+        nearest: Nearest,
+        chosen: Indices,
+        buffers: tuple[NDArray[np.float32], NDArray[np.bool_]],
+    ) -> None:
+        self.bank, self.queries, self.exclude = bank, queries, exclude
+        self.nearest, self.chosen = nearest, chosen
+        n, m = len(queries), len(chosen)
+        self.lower = buffers[0][: n * m].reshape(n, m)
+        self.within = buffers[1][: n * m].reshape(n, m)
+        self.most = 2 * nearest.squared.size
+        self.known: list[tuple[Indices, Indices]] = []
+
+    def settled(
+        self,
+        short: tuple[NDArray[np.float32], NDArray[np.float64]],
+        rows: NDArray[np.float32],
+        folded: tuple[NDArray[np.float32], NDArray[np.float64]],
+        tile: NDArray[np.float32],
+    ) -> bool:
+        """Enter the nearest by short forms, unless they rule out too little to be worth it."""
+        self._screen(*short, rows)
+        which, columns = self._pairs()
+        if len(which) * _PAIR > self.within.size:
+            return False
+        limit = _limit(self.nearest, folded[1])[:, 0]
+        near = _paired(folded[0], which, tile, columns) <= limit[which]
+        self._enter(which[near], columns[near])
+        return True
+
+    def finish(
+        self, folded: NDArray[np.float32], offset: NDArray[np.float64], tile: NDArray[np.float32]
+    ) -> None:
+        """Enter the nearest by the product of all columns."""
+        self._screen(folded, offset, tile)
+        if np.count_nonzero(self.within) > self.most:
+            _sharpen(self.within, self.bank, self.queries, self.nearest, self.chosen)
+        self._enter(*self._pairs())
+
+    def _screen(
+        self, folded: NDArray[np.float32], offset: NDArray[np.float64], rows: NDArray[np.float32]
+    ) -> None:
+        """Mark the pairs that a product does not rule out, the nearest by it entered first."""
+        np.matmul(folded, rows.T, out=self.lower)
+        _hide(self.lower, self.bank, self.exclude, self.chosen)
+        for pairs in self.known:
+            self.lower[pairs] = np.inf
+        np.less_equal(self.lower, _limit(self.nearest, offset), out=self.within)
+        if np.count_nonzero(self.within) > self.most:
+            seeds = _smallest(self.lower, self.nearest.squared.shape[1])
+            self._enter(*seeds)
+            self.lower[seeds] = np.inf
+            self.known.append(seeds)
+            np.less_equal(self.lower, _limit(self.nearest, offset), out=self.within)
+
+    def _pairs(self) -> tuple[Indices, Indices]:
+        which, columns = np.divmod(np.flatnonzero(self.within), len(self.chosen))
+        return which, columns
+
+    def _enter(self, which: Indices, columns: Indices) -> None:
+        rows = self.chosen[columns]
+        self.nearest.add(which, rows, self.bank.measure(self.queries, which, rows))
 
 
 def _sharpen(
@@ -248,10 +243,10 @@ def _sharpen(
     origin = rows.mean(axis=0)
     rows -= origin
     near = queries[which] - origin
-    folded, offset = fold_queries(near, _norms(near))
+    folded, offset = fold_queries(near, norms_of(near))
     tile = np.empty((len(rows), rows.shape[1] + 2))
     tile[:, :-2] = rows
-    fold_rows(tile, _norms(rows))
+    fold_rows(tile, norms_of(rows))
     block = np.ix_(which, columns)
     lower = np.where(within[block], folded @ tile.T, np.inf)
     first, second = _smallest(lower, nearest.squared.shape[1])
@@ -260,6 +255,19 @@ def _sharpen(
     lower[first, second] = np.inf
     limit = np.minimum(nearest.squared[which, -1] + offset, float(_LARGEST))
     within[block] = lower <= limit[:, None]
+
+
+def _paired(
+    folded: NDArray[np.float32], which: Indices, tile: NDArray[np.float32], columns: Indices
+) -> NDArray[np.float32]:
+    """Return the products of pairs, as the product of all would have them."""
+    products = np.empty(len(which), np.float32)
+    step = max(1, _DIRECT_ELEMENTS // tile.shape[1])
+    for start in range(0, len(which), step):
+        part = slice(start, start + step)
+        pair = folded.take(which[part], axis=0), tile.take(columns[part], axis=0)
+        np.einsum("ij,ij->i", *pair, out=products[part])
+    return products
 
 
 def _limit(nearest: Nearest, offset: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -288,11 +296,6 @@ def _hide(lower: NDArray[np.float32], bank: Bank, exclude: Indices, chosen: Indi
         own = labels == group
         if own.any():
             lower[np.ix_(exclude == group, own)] = np.inf
-
-
-def _norms(rows: Rows) -> NDArray[np.float64]:
-    squared: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return np.sqrt(squared)
 
 
 def _count_copies(rows: Rows, norms: NDArray[np.float64], groups: Indices | None) -> Indices:
