@@ -6,7 +6,7 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
-from pyimgano.runs.jobs import COLUMNS
+from pyimgano.runs.rows import COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path

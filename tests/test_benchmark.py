@@ -24,11 +24,13 @@ from pyimgano.datasets.protocols import few_shot
 from pyimgano.errors import DatasetError, OutputError, ParameterError
 from pyimgano.features.handcrafted import Handcrafted
 from pyimgano.models import create_detector
-from pyimgano.runs.benchmark import benchmark, find_parts, fingerprint, plan
+from pyimgano.runs.benchmark import benchmark
 from pyimgano.runs.evaluate import evaluate
 from pyimgano.runs.executors import ProcessExecutor
 from pyimgano.runs.facts import read_facts
-from pyimgano.runs.jobs import COLUMNS, COSTS, Job, Work, rows_of
+from pyimgano.runs.jobs import Job, Work
+from pyimgano.runs.plan import find_parts, fingerprint, plan
+from pyimgano.runs.rows import COLUMNS, COSTS, rows_of
 from pyimgano.threads import VARIABLE
 
 if TYPE_CHECKING:
@@ -245,7 +247,7 @@ def test_processes_that_are_killed_with_their_parent_leave_what_can_be_resumed(
         env=environment,
     ) as process:
         for line in process.stderr:
-            if line.startswith("job 2 "):
+            if line.startswith("result 2 "):
                 process.kill()
     assert process.returncode == -signal.SIGKILL
     monkeypatch.setenv(VARIABLE, "2")
@@ -268,7 +270,7 @@ def test_a_polite_stop_keeps_the_jobs_that_are_done(root, done, tmp_path, number
         said = []
         for line in process.stderr:
             said.append(line)
-            if line.startswith("job 3 "):
+            if line.startswith("result 3 "):
                 process.send_signal(number)
     assert process.returncode == code
     count = int(said[-1].removeprefix("interrupted: ").split()[0])

@@ -19,12 +19,15 @@ from pyimgano.errors import ParameterError
 from pyimgano.inspection import Inspections
 from pyimgano.metrics import bootstrap_maps
 from pyimgano.models import create_detector
-from pyimgano.runs.benchmark import benchmark, find_parts, plan, union
-from pyimgano.runs.evaluate import LIMITS, evaluate, scorecard
+from pyimgano.runs.benchmark import benchmark
+from pyimgano.runs.evaluate import evaluate
 from pyimgano.runs.facts import read_facts
-from pyimgano.runs.jobs import COLUMNS, COSTS, Work
+from pyimgano.runs.jobs import Work
 from pyimgano.runs.leaderboard import write_leaderboard
-from pyimgano.runs.leaderboard_methods import methods_of, read_jobs
+from pyimgano.runs.leaderboard_methods import methods_of, read_rows
+from pyimgano.runs.plan import find_parts, plan, union
+from pyimgano.runs.rows import COLUMNS, COSTS
+from pyimgano.runs.scorecard import LIMITS, scorecard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,8 +148,8 @@ def test_multi_class_from_the_command_line_and_again(root, tmp_path):
     said = call(*typed, "--multi-class", "--contaminated", "0,10%", "--seeds", "1")
     assert said.code == 0
     name = "ring vision_padim handcrafted multi-class, contaminated-10% all goods seed 1"
-    assert said.err.splitlines()[-1] == f"job 4 of 4: {name}: complete"
-    assert "protocol" in said.out
+    assert said.err.splitlines()[-1] == f"result 4 of 4: {name}: complete"
+    assert "multi-class, contaminated-10%   ring " in said.out
     said = call(*typed, "--seeds", "1")
     assert said.code == 0
     assert "protocol" not in said.out
@@ -162,7 +165,7 @@ def test_multi_class_from_the_command_line_and_again(root, tmp_path):
     words = shlex.split(mixed[0]["command"])
     assert call(*words[1:-1], tmp_path / "again", "-q").code == 0
     assert table(tmp_path / "again") == mixed
-    methods = methods_of(read_jobs(out / "leaderboard.csv"), "auroc")
+    methods = methods_of(read_rows(out / "leaderboard.csv"), "auroc")
     assert {method.covered("auroc") for method in methods} == {2}
     assert len({method.name for method in methods}) == 3
 
@@ -207,7 +210,7 @@ def test_rows_of_different_settings_stand_side_by_side(root, tmp_path):
     for wanted in (small, small | {"sigma=8.0"}, small | {"contamination=0.1"}):
         assert settings.count(wanted) == 1
     assert len(rows) == 3
-    assert len({method.name for method in methods_of(read_jobs(out / "leaderboard.csv"), "")}) == 3
+    assert len({method.name for method in methods_of(read_rows(out / "leaderboard.csv"), "")}) == 3
     assert "sigma=8.0" in (out / "leaderboard.html").read_text("utf-8")
 
 
@@ -225,7 +228,7 @@ def test_settings_are_named_where_they_differ(tmp_path, other, named):
         for name, settings in (("best", "k=2"), ("best" if other == "" else "poor", other))
     ]
     out = write_board(tmp_path, rows)
-    methods = methods_of(read_jobs(out / "leaderboard.csv"), "auroc")
+    methods = methods_of(read_rows(out / "leaderboard.csv"), "auroc")
     assert len(methods) == len({method.name for method in methods}) == 2
     assert any("k=2" in method.name for method in methods) is named
     write_leaderboard(out)

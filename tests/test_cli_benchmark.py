@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--category", "flang"), "did you mean 'flange'?"),
         (("--set", "corset=1"), "did you mean 'coreset'?"),
         (("--false-reject", "no"), "--false-reject must be a share"),
-        (("--overlays", "some"), "--overlays must be one of all, ng, none; got 'some'"),
+        (("--overlays", "some"), "'--overlays': 'some' is not one of 'all', 'ng', 'none'"),
         (("--workers", "3"), "workers must lie between 1 and the number of threads, 2; got 3"),
         (("--cache-limit", "-1"), "'--cache-limit'"),
     ],
@@ -60,13 +60,13 @@ def test_a_setting_goes_to_the_detectors_that_know_it(data, tmp_path):
         *("--set", "coreset=0.2", "--seeds", "0,1", "--json"),
     )
     assert ended.code == 0
-    jobs = json.loads(ended.out)["jobs"]
-    assert {(job["detector"], "coreset=0.2" in job["command"]) for job in jobs} == {
+    rows = json.loads(ended.out)["rows"]
+    assert {(row["detector"], "coreset=0.2" in row["command"]) for row in rows} == {
         ("vision_padim", False),
         ("vision_patchcore", True),
     }
-    assert sorted(job["seed"] for job in jobs) == [0, 0, 1, 1]
-    assert all("--false-reject" not in job["command"] for job in jobs), "that is the default"
+    assert sorted(row["seed"] for row in rows) == [0, 0, 1, 1]
+    assert all("--false-reject" not in row["command"] for row in rows), "that is the default"
 
 
 def test_all_takes_what_runs_here_and_lines_tell_how_far_it_is(data, tmp_path):
@@ -100,5 +100,43 @@ def test_detectors_without_features_take_no_extractor(data, tmp_path, named_fake
         *("--detector", "cells", "--extractor", "handcrafted"),
     )
     assert ended.code == 0
-    (job,) = json.loads(ended.out)["jobs"]
-    assert (job["extractor"], job["category"], job["status"]) == ("", "ring", "complete")
+    (row,) = json.loads(ended.out)["rows"]
+    assert (row["extractor"], row["category"], row["status"]) == ("", "ring", "complete")
+
+
+def test_the_table_fits_a_narrow_terminal_and_says_once_what_is_shared(data, tmp_path):
+    typed = ("benchmark", "--root", data, "--detector", "vision_padim", *SMALL, "--shots", "8,full")
+    ended = call(*typed, "--out", tmp_path / "one")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0] == "all results vision_padim, handcrafted, size=96, pad=32, seed 0"
+    assert lines[2].split() == ["category", "shots", "AUROC", "AUPRO", "0.3"]
+    assert [line.split()[:2] for line in lines[4:8]] == [
+        [name, shots] for name in ("flange", "ring") for shots in ("all", "8")
+    ]
+    ended = call(
+        *typed,
+        "--detector",
+        "vision_patchcore",
+        "--contaminated",
+        "0%,10%",
+        "--multi-class",
+        "-q",
+        *("--out", tmp_path / "many"),
+    )
+    assert ended.out == "16 results, 0 failed\n"
+    ended = call(
+        *typed,
+        "--detector",
+        "vision_patchcore",
+        "--contaminated",
+        "0%,10%",
+        "--multi-class",
+        *("--out", tmp_path / "many"),
+    )
+    assert "all results handcrafted, size=96, pad=32, seed 0\n" in ended.out
+    assert "methods     1: vision_padim, multi-class\n" in ended.out
+    assert "4: vision_patchcore, multi-class, contaminated-10%\n" in ended.out
+    assert ended.err.count("result 16 of 16: ") == 1
+    told = [line for line in ended.out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, told)) <= 80

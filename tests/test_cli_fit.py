@@ -159,7 +159,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(goods, tmp_p
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("--detector", "patchcore"), "did you mean 'vision_patchcore'?"),
+        (("--detector", "patchcore"), "did you mean 'vision_patchcore'"),
         (("--extractor", "handcraftd"), "did you mean 'handcrafted'?"),
         (("--set", "corset=0.1"), "no parameter 'corset'; did you mean 'coreset'?"),
         (("--set", "zzzz=1"), "it has: aggregation, any_size"),

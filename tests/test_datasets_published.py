@@ -502,7 +502,7 @@ def test_audit_names_leaks_and_marked_good_images(tmp_path: Path) -> None:
     test.write_bytes(train.read_bytes())
     good, marks = tmp_path / "images" / "t0.png", tmp_path / "masks" / "t1.png"
     assert load_dataset("manifest", path).audit() == [
-        f"{good} is not defective, but its mask {marks} is not empty",
+        f"{good} is not defective, but its mask {marks} is not empty; the mask is left out",
         f"the test image {test} equals the training image {train}",
     ]
 

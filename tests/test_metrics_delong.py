@@ -65,6 +65,44 @@ def test_six_images_by_hand():
     assert found.p == pytest.approx(math.erfc(math.sqrt(3 / 4)), abs=1e-14)
 
 
+# Albumin, total protein and K-G score of 43 patients with ovarian cancer: data of DeLong, DeLong
+# and Clarke-Pearson, Biometrics 44, 1988, as example of the SAS/STAT User's Guide, which prints the
+# results: LOGISTIC procedure, "Comparing Receiver Operating Characteristic Curves".
+EVENT = """
+    3.0 5.8 10   2.8 4.8 6   0.9 4.0 5   2.5 5.7 8   3.6 6.7 4   4.2 7.6 4
+    4.0 6.6 6    3.0 4.7 8   3.3 6.8 6   1.7 4.0 7   2.9 5.7 9   2.8 6.2 8
+"""
+NO_EVENT = """
+    3.2 6.3 5   3.9 6.8 3   3.2 5.8 3   1.6 5.6 5   3.8 5.7 5   3.7 6.7 6   3.2 5.4 4   3.8 6.6 6
+    4.1 6.6 5   3.6 5.7 5   4.3 7.0 4   2.3 4.4 6   3.5 5.8 6   3.8 6.8 7   4.5 7.4 5   3.7 7.4 5
+    3.1 6.6 6   4.1 8.2 6   4.3 7.0 5   4.3 6.5 4   3.2 5.1 5   2.6 4.7 6   3.7 6.1 5   3.3 6.3 7
+    4.2 7.7 6   3.5 6.2 5   2.1 4.8 7   4.0 7.0 7   3.3 5.7 6   3.7 6.9 5   3.6 6.6 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "auroc", "difference", "low", "high", "p"),
+    [
+        (0, 0.7366, 0.0108, -0.1761, 0.1976, 0.9102),  # albumin
+        (1, 0.6478, -0.0780, -0.2830, 0.1271, 0.4561),  # total protein
+    ],
+)
+def test_the_published_example(column, auroc, difference, low, high, p):
+    with_event, without = (
+        np.fromstring(text, sep=" ").reshape(-1, 3) for text in (EVENT, NO_EVENT)
+    )
+    labels, tests = (
+        np.repeat([1, 0], [len(with_event), len(without)]),
+        np.concatenate([with_event, without]),
+    )
+    found = metrics.delong(labels, -tests[:, column], tests[:, 2])
+    assert round(found.auroc_a, 4) == auroc
+    assert round(found.auroc_b, 4) == 0.7258
+    assert round(found.difference, 4) == difference
+    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+    assert round(found.p, 4) == p
+
+
 def test_where_two_detectors_agree_there_is_no_difference():
     labels, scores = [0, 0, 1, 1], np.array([0.1, 0.4, 0.35, 0.8])
     found = metrics.delong(labels, scores, 10 * scores)

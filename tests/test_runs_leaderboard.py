@@ -20,7 +20,7 @@ from cli_calls import call
 from pyimgano.errors import InputError
 from pyimgano.runs.leaderboard import write_leaderboard
 from pyimgano.runs.leaderboard_charts import differences, scatter
-from pyimgano.runs.leaderboard_methods import methods_of, read_jobs
+from pyimgano.runs.leaderboard_methods import methods_of, read_rows
 from pyimgano.runs.leaderboard_ranks import Ranking, rank_methods
 from report_pages import Page
 
@@ -148,12 +148,12 @@ def test_means_are_over_categories_of_means_over_seeds(tmp_path: Path) -> None:
     values = {("a", 0): 0.9, ("a", 1): 0.8, ("b", 0): 0.7, ("b", 1): 0.5}
     rows = [job("one", c, value, seed=seed) for (c, seed), value in values.items()]
     rows.append(job("one", "a", 0.8, seed=2))  # in one category alone: no mean over all of them
-    (method,) = methods_of(read_jobs(write_board(tmp_path, rows) / "leaderboard.csv"), "auroc")
+    (method,) = methods_of(read_rows(write_board(tmp_path, rows) / "leaderboard.csv"), "auroc")
     figure = method.figure("auroc")
     assert figure is not None
     assert figure.value == pytest.approx(((0.9 + 0.8 + 0.8) / 3 + 0.6) / 2)
     assert figure.deviation == pytest.approx(statistics.stdev([0.8, 0.65]))
-    # each category's mean has the half widths of its jobs, and two such means add in quadrature
+    # each category's mean has the half widths of its results, and two such means add in quadrature
     assert figure.low == pytest.approx(figure.value - math.hypot(0.03, 0.03) / 2)
     assert figure.high == pytest.approx(figure.value + math.hypot(0.04, 0.04) / 2)
     assert method.figure("aupimo") is method.cell("auroc", "c") is method.mean("aupimo") is None
@@ -167,7 +167,7 @@ def test_means_are_over_categories_of_means_over_seeds(tmp_path: Path) -> None:
 
 def test_the_page_says_who_is_best_and_how_sure(tmp_path: Path) -> None:
     page = page_of(board(tmp_path))
-    assert "3 methods · 6 categories · one-class · 18 jobs" in page.text("")
+    assert "3 methods · 6 categories · one-class · 18 results" in page.text("")
     table = page.text("Methods")
     assert re.search(r"1 best tiny 0\.925 0\.913 to 0\.941 .* 2 fast tiny 0\.875", table)
     assert "F1 max (oracle)" in table
@@ -182,7 +182,7 @@ def test_the_page_says_who_is_best_and_how_sure(tmp_path: Path) -> None:
     assert "critical difference of 1.35" in text
     assert "pyimgano benchmark --detector best --category c0" in page.text("To repeat it")
     assert "1.2.3" in page.text("How it was made")
-    assert "Failed jobs" not in page.sections
+    assert "What failed" not in page.sections
 
 
 def test_the_markdown_says_the_same(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_a_method_that_failed_somewhere_comes_last_and_is_not_ranked(tmp_path: P
     rows = [job(name, f"c{i}", 0.8 + 0.01 * i) for i in range(6) for name in ("x", "y", "z")]
     rows += [job("w", f"c{i}", 0.99) for i in range(5)] + [job("w", "c5", None)]
     page = page_of(write_board(tmp_path, rows))
-    assert "1 job failed." in page.text("")
+    assert "1 result is missing." in page.text("")
     assert re.search(r"4 w tiny 0\.990 .* 5 of 6$", page.text("Methods"))
-    assert "c5 0 MaskError: x.png: no mask" in page.text("Failed jobs")
+    assert "c5 0 MaskError: x.png: no mask" in page.text("What failed")
     text = page.text("AUROC by category")
     assert "No difference is shown" in text
     assert "Left out: 1 that lack a category" in text
@@ -239,7 +239,7 @@ def test_all_failed_and_nothing_at_all(tmp_path: Path) -> None:
     page = page_of(write_board(tmp_path, [job("x", "a", None, ms_per_image="soon")]))
     assert "1 x tiny 0 of 1" in page.text("Methods")
     page = page_of(write_board(tmp_path, [], {}))
-    assert "No job has ended." in page.text("Methods")
+    assert "There is no result yet." in page.text("Methods")
     rows = [job("x", "a", 0.9), job("x", "b", None)]
     page = page_of(write_board(tmp_path, rows))
     assert "No method has every category" in page.text("AUROC by category")
@@ -254,7 +254,7 @@ def test_the_scatter_holds_any_cost(tmp_path: Path, cost: float) -> None:
         job("same", "a", 0.8, ms_per_image=cost, auroc_low=""),
         job("free", "a", 0.7, ms_per_image=""),
     ]
-    methods = methods_of(read_jobs(write_board(tmp_path, rows) / "leaderboard.csv"), "auroc")
+    methods = methods_of(read_rows(write_board(tmp_path, rows) / "leaderboard.csv"), "auroc")
     drawn = scatter(methods, "auroc")
     assert drawn is not None
     assert [point[1].detector for point in drawn.points if point[-1]] == ["even", "slow", "same"]

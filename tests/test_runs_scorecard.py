@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import math
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from cli_calls import write_parts
+from cli_calls import call, write_parts
 from miniatures import mvtec_loco
 from pyimgano import create_detector, load_dataset, metrics
-from pyimgano.inspection import Inspection, Inspections
-from pyimgano.runs.evaluate import evaluate, scorecard
+from pyimgano.inspection import Inspection, Inspections, Verdict
+from pyimgano.maps.overlay import encode_png
+from pyimgano.runs.evaluate import evaluate
 from pyimgano.runs.facts import read_run
+from pyimgano.runs.scorecard import scorecard
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+KINDS = ("logical_anomalies", "structural_anomalies")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +71,6 @@ def test_without_maps_or_defects_what_needs_them_is_left_out(ran):
         labels = np.zeros(len(test), np.int64)
         info = dataset.info
 
-        def masks(self):
-            return iter([None] * len(self.test))
-
     alone = list(found.detector.inspect(Good.test))
     card = scorecard(Good(), Inspections(alone), [one.map for one in alone])
     assert "intervals" not in card
@@ -97,10 +99,64 @@ def test_a_run_warns_of_training_images_among_the_test_images(tmp_path, caplog):
     assert "again.png equals" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
-def test_a_set_that_saturates_is_measured_by_its_channels(tmp_path):
-    boxes = load_dataset("mvtec_loco", mvtec_loco(tmp_path), category="breakfast_box")
-    generator = np.random.default_rng(0)
-    maps = [generator.random(image.shape[:2]) for image in boxes.images("test")]
-    judged = [Inspection(source=sample, score=float(i)) for i, sample in enumerate(boxes.test)]
-    found = scorecard(boxes, Inspections(judged), maps)
-    assert found["aspro_0.05"] == metrics.aspro(list(boxes.channels()), maps, 0.05)
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    """Two logical defects, of which one pixel is enough, and a structural one of two pixels."""
+    box = mvtec_loco(tmp_path / "loco") / "breakfast_box"
+    (box / "ground_truth" / "logical_anomalies" / "000" / "001.png").unlink()
+    (box / "test" / "structural_anomalies" / "001.png").unlink()
+    return box
+
+
+def test_each_kind_of_defect_among_all_goods_and_their_mean_by_hand(box):
+    parts = load_dataset("mvtec_loco", box)
+    kinds = [sample.defect for sample in parts.test]
+    assert kinds == [*["good"] * 3, *[KINDS[0]] * 2, KINDS[1]]
+    maps = np.zeros((6, 8, 12), np.float32)
+    maps[0, 4, :10] = 5  # 10 normal pixels, ahead of the second logical defect
+    maps[3:, 2, 3:5] = [[8, 0], [3, 3], [6, 4]]
+    judged = zip(parts.test, (1, 2, 3, 2.5, 4, 3.5), strict=True)
+    told = Inspections([Inspection(source=s, score=float(score)) for s, score in judged])
+    found = scorecard(parts, told, list(maps))
+    # Of the goods 2 and 3 are below the logical defects, and all are below the structural one.
+    assert found["auroc"] == pytest.approx(8 / 9)
+    assert found["auroc_logical_anomalies"] == pytest.approx(5 / 6)
+    assert found["auroc_structural_anomalies"] == 1.0
+    assert found["auroc_mean_of_kinds"] == pytest.approx(11 / 12)
+    # 5 % of the normal pixels are the room: of 6 images, of 5 or of 4, less 2 a defect.
+    every, logical, structural = 0.05 * (6 * 96 - 6), 0.05 * (5 * 96 - 4), 0.05 * (4 * 96 - 2)
+    late, half = (lambda room: (room - 10) / room), (lambda room: (room - 5) / room)
+    assert found["aspro_0.05"] == pytest.approx((1 + late(every) + half(every)) / 3)
+    both = (1 + late(logical)) / 2, half(structural)
+    assert [found[f"aspro_0.05_{kind}"] for kind in KINDS] == pytest.approx(both)
+    assert found["aspro_0.05_mean_of_kinds"] == pytest.approx(sum(both) / 2)
+
+
+def test_a_kind_without_a_figure_leaves_none_to_the_mean(box):
+    parts = load_dataset("mvtec_loco", box)
+    bad = [Inspection(source=sample, score=float(sample.label)) for sample in parts.test]
+    torn = {"score": math.nan, "label": -1, "verdict": Verdict.ERROR, "error": "torn"}
+    lost = [Inspection(source=one.source, **torn) for one in bad[:3]]
+    found = scorecard(parts, Inspections([*lost, *bad[3:]]), list(np.zeros((6, 8, 12), np.float32)))
+    assert found["auroc_logical_anomalies"] is found["auroc_mean_of_kinds"] is None
+    assert found["undefined"]["auroc_logical_anomalies"] == "there is no normal image"
+    assert found["undefined"]["auroc_mean_of_kinds"] == "a kind has no figure"
+    assert found["aspro_0.05_mean_of_kinds"] is not None
+    assert "at_threshold" not in found, "there is none"
+
+
+def test_figures_by_kind_stand_in_run_report_and_terminal(box, tmp_path):
+    out, generator = tmp_path / "run", np.random.default_rng(0)
+    for path in sorted(set(box.glob("t*/*/*.png"))):
+        path.write_bytes(encode_png(generator.integers(0, 255, (8, 12, 3), np.uint8)))
+    ended = call(
+        *("evaluate", "--dataset", "mvtec_loco", "--root", box, "--out", out),
+        *("--extractor", "handcrafted", "--set", "size=96"),
+    )
+    assert ended.code == 0
+    noted, page = read_run(out)[0]["metrics"], (out / "report.html").read_text("utf-8")
+    for key, name in (("auroc", "AUROC"), ("aspro_0.05", "AU-sPRO 0.05")):
+        for kind in (*KINDS, "mean_of_kinds"):
+            value, title = noted[f"{key}_{kind}"], f"{name}, {kind.replace('_', ' ')}"
+            assert title in page
+            assert f"{value:.4f}" in ended.out

@@ -27,7 +27,7 @@ from pyimgano.estimator import versions
 from pyimgano.images import read_image
 from pyimgano.inspection import Inspections
 from pyimgano.metrics import auroc, evaluate_maps, region_pro
-from pyimgano.runs.evaluate import scorecard
+from pyimgano.runs.scorecard import scorecard
 
 SETS = (("visa", "visa", "cookie"), ("mvtec", "mvtec", "ballscrew"), ("mvtec", "mvtec", "screw"))
 DETECTORS = ("vision_patchcore", "vision_padim")

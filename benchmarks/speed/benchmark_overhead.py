@@ -23,8 +23,9 @@ from typing import Any
 from pyimgano.estimator import versions
 from pyimgano.models import create_detector
 from pyimgano.runs import jobs as module
-from pyimgano.runs.benchmark import benchmark, find_parts, plan
+from pyimgano.runs.benchmark import benchmark
 from pyimgano.runs.jobs import Work
+from pyimgano.runs.plan import find_parts, plan
 from pyimgano.synthesis import write_demo
 
 EXTRACTORS = ("handcrafted", "efficientnet_lite0")

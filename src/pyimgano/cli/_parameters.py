@@ -5,32 +5,49 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimgano.errors import InputError, ParameterError
+from pyimgano.errors import DatasetError, InputError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from pyimgano.datasets.base import Dataset
     from pyimgano.detector import Detector
     from pyimgano.registry import Registry
 
 __all__ = [
+    "CategoryName",
+    "DataOptions",
     "DatasetName",
     "DetectorName",
     "ExtractorName",
     "FalseReject",
     "Json",
+    "Overlays",
+    "Root",
+    "RunDir",
     "Set",
     "describe_extractor",
     "images_of",
+    "load_category",
     "make_detector",
+    "parse_data_options",
     "parse_share",
     "registries",
 ]
+
+
+class Overlays(StrEnum):
+    """Which pictures to keep."""
+
+    ALL = "all"
+    NG = "ng"
+    NONE = "none"
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -99,6 +116,26 @@ Set = Annotated[
         help="A parameter of the detector, such as coreset=0.2; may be repeated.",
     ),
 ]
+Root = Annotated[
+    Path,
+    typer.Option("--root", metavar="DIR", help="Folder of the data set, or of one category."),
+]
+RunDir = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older run."),
+]
+CategoryName = Annotated[
+    str | None, typer.Option("--category", metavar="NAME", help="Which category of the data set.")
+]
+DataOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data-option",
+        metavar="KEY=VALUE",
+        help="An option of the data set's reader, such as fold=1; may be repeated. "
+        "See: pyimgano list datasets.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 _OPTIONS = {
@@ -140,12 +177,45 @@ def make_detector(
         given["extractor"] = extractor
     elif extractor != "auto":
         raise ParameterError(f"{name} uses no extractor: leave --extractor out")
-    for setting in settings:
-        key, value = _parse_setting(setting, kinds, name)
-        if key in given:
-            raise ParameterError(f"--set {setting}: {key} is given twice; use {_OPTIONS[key]}")
-        given[key] = value
-    return create_detector(name, **given)
+    found = _parse_settings("--set", settings, kinds, f"{name} has no parameter")
+    for key in given.keys() & found.keys():
+        raise ParameterError(f"--set {key}=...: {key} is given twice; use {_OPTIONS[key]}")
+    return create_detector(name, **given, **found)
+
+
+def load_category(
+    name: str, root: Path, category: str | None, settings: Sequence[str] | None
+) -> Dataset:
+    """List a category of a data set, which need not be named where there is but one.
+
+    Raises
+    ------
+    DatasetError
+        If there are several; else as `load_dataset` and `parse_data_options` say.
+    """
+    from pyimgano.datasets.base import list_categories, load_dataset
+
+    options = parse_data_options(name, settings or ())
+    if category is None:
+        names = list_categories(name, root)
+        if len(names) > 1:
+            raise DatasetError(f"choose one of the categories with --category: {', '.join(names)}")
+        category = names[0] if names else None
+    return load_dataset(name, root, category=category, **options)
+
+
+def parse_data_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Read the words of ``--data-option`` for a reader.
+
+    Raises
+    ------
+    UnknownNameError, ParameterError
+        If there is no such reader, or it has no such option, or one of another kind.
+    """
+    from pyimgano.datasets.base import reader_options
+
+    kinds = {key: str(field.type) for key, field in reader_options(name).items()}
+    return _parse_settings("--data-option", settings, kinds, f"data set {name} has no option")
 
 
 def parse_share(text: str, option: str = "--false-reject") -> float:
@@ -192,24 +262,39 @@ def describe_extractor(detector: Detector, asked: str) -> list[str]:
     return [f"{name} (the best one installed; see: pyimgano list extractors)"]
 
 
-def _parse_setting(setting: str, kinds: Mapping[str, str], detector: str) -> tuple[str, Any]:
+def _parse_settings(
+    option: str, settings: Sequence[str], kinds: Mapping[str, str], lacks: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, value = _parse_setting(f"{option} {setting}", kinds, lacks)
+        if key in found:
+            raise ParameterError(f"{option} {setting}: {key} is given twice; give it once")
+        found[key] = value
+    return found
+
+
+def _parse_setting(typed: str, kinds: Mapping[str, str], lacks: str) -> tuple[str, Any]:
+    """Read ``--option key=value``; the kinds are the types of the keys, as they are written."""
+    option, _, setting = typed.partition(" ")
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals:
-        raise ParameterError(f"--set takes KEY=VALUE, such as coreset=0.2; got {setting!r}")
+        raise ParameterError(f"{option} takes KEY=VALUE; got {setting!r}")
     if key not in kinds:
         near = difflib.get_close_matches(key, kinds, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(kinds))}"
-        raise ParameterError(f"--set {setting}: {detector} has no parameter {key!r}; {hint}")
+        has = f"it has: {', '.join(sorted(kinds)) or 'none'}"
+        hint = f"did you mean {near[0]!r}?" if near else has
+        raise ParameterError(f"{typed}: {lacks} {key!r}; {hint}")
     allowed = [kind.strip().partition("[")[0] for kind in kinds[key].split("|")]
     value = _parse_value(text)
-    given = type(value).__name__
-    if given == "int" and given not in allowed and "float" in allowed:
+    given = "None" if value is None else type(value).__name__
+    if given not in allowed and given == "int" and "float" in allowed:
         return key, float(value)
-    if given == "NoneType":
-        given = "None"
+    if given not in allowed and given in {"int", "float", "bool"} and "str" in allowed:
+        return key, text  # 256 is a name where names are asked for
     if given not in allowed:
-        raise ParameterError(_wrong_kind(setting, key, allowed))
+        raise ParameterError(_wrong_kind(typed, key, allowed))
     return key, value
 
 
@@ -236,11 +321,11 @@ _WORDS = {
 }
 
 
-def _wrong_kind(setting: str, key: str, allowed: Sequence[str]) -> str:
+def _wrong_kind(typed: str, key: str, allowed: Sequence[str]) -> str:
     words = [_WORDS[kind] for kind in allowed if kind in _WORDS]
     if not words:
-        return f"--set {setting}: {key} takes an object; set it in Python"
-    return f"--set {setting}: {key} must be {' or '.join(words)}"
+        return f"{typed}: {key} takes an object; set it in Python"
+    return f"{typed}: {key} must be {' or '.join(words)}"
 
 
 def images_of(folder: Path, kind: str = "images") -> list[Path]:

@@ -11,12 +11,16 @@ import typer
 
 from pyimgano.cli._app import ExitCode
 from pyimgano.cli._parameters import (
+    DataOptions,
     DatasetName,
     FalseReject,
     Json,
+    Overlays,
+    Root,
     Set,
     _names,
     make_detector,
+    parse_data_options,
     parse_share,
     registries,
 )
@@ -26,21 +30,21 @@ from pyimgano.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rich.table import Table
-
     from pyimgano.detector import Detector
 
 __all__ = ["benchmark"]
 
 DEFAULT = "vision_patchcore"
 GB = 10**9
+METHOD = ("detector", "extractor", "settings", "protocol")
+DRAWN = ("shots", "seed")
+FIGURES = {"auroc": "AUROC", "aupro_0.3": "AUPRO 0.3"}
+WIDEST = 36  # of the names of methods that stand in the table
 
 
 def benchmark(
     ctx: typer.Context,
-    root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the data set, or of one category.")
-    ],
+    root: Root,
     out: Annotated[
         Path,
         typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of a benchmark."),
@@ -51,6 +55,7 @@ def benchmark(
         list[str] | None,
         typer.Option(metavar="NAME", help="Category; may be repeated. Default: all."),
     ] = None,
+    data_options: DataOptions = None,
     detector: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,12 +98,13 @@ def benchmark(
     settings: Set = None,
     map_intervals: Annotated[
         bool,
-        typer.Option("--map-intervals", help="Interval of AUPRO too: minutes on large images."),
+        typer.Option(
+            "--map-intervals", help="Interval of AUPRO too: seconds more a job, on large images."
+        ),
     ] = False,
     overlays: Annotated[
-        str,
-        typer.Option(metavar="WHICH", help="Pictures, and a report, of each job: all, ng or none."),
-    ] = "none",
+        Overlays, typer.Option(help="Which pictures to keep of each job; any bring its report.")
+    ] = Overlays.NONE,
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Jobs side by side; they share the threads.")
     ] = 1,
@@ -123,20 +129,19 @@ def benchmark(
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     numbers = _counts("--shots", shots, least=1, word="full"), _counts("--seeds", seeds, least=0)
     shares = _shares(contaminated or "0")
-    from pyimgano.runs import benchmark as runs
-    from pyimgano.runs.artifacts import OVERLAYS
+    from pyimgano.runs.benchmark import benchmark as run
     from pyimgano.runs.executors import ProcessExecutor, SerialExecutor
     from pyimgano.runs.jobs import Work
+    from pyimgano.runs.plan import find_parts, plan, union
 
-    if overlays not in OVERLAYS:
-        raise ParameterError(f"--overlays must be one of {', '.join(OVERLAYS)}; got {overlays!r}")
     executor = ProcessExecutor(workers, attrgetter("group")) if workers > 1 else SerialExecutor()
     detectors = _detectors(detector, extractor, false_reject, settings or ())
     wanted = [] if category is None or "all" in category else category
-    parts = runs.find_parts(dataset, root, wanted)
-    jobs = runs.plan(
+    options = parse_data_options(dataset, data_options or ())
+    parts = find_parts(dataset, root, wanted, options)
+    jobs = plan(
         detectors,
-        [runs.union(parts)] if multi_class else parts,
+        [union(parts)] if multi_class else parts,
         shots=numbers[0],
         shares=shares,
         seeds=[seed or 0 for seed in numbers[1]],
@@ -146,6 +151,7 @@ def benchmark(
         "--dataset": dataset,
         "--root": root,
         "--category": category,
+        "--data-option": data_options,
         "--detector": detector,
         "--extractor": extractor,
         "--shots": shots,
@@ -155,7 +161,7 @@ def benchmark(
         "--set": settings,
         "--out": out,
     }
-    rows = runs.benchmark(
+    rows = run(
         jobs,
         Work(out, cache or out / "cache", round(cache_limit * GB), overlays),
         executor=executor,
@@ -163,12 +169,12 @@ def benchmark(
         progress=_teller(sum(len(job.categories) or 1 for job in jobs), quiet=show.quiet),
     )
     failed = [row for row in rows if row["status"] == "failed"]
-    show.table(_table(rows))
+    _print(show, rows)
     show.line()
     show.facts("failed", [f"{_name(row)}: {row['error']}" for row in failed])
     show.fact("leaderboard", str(out / "leaderboard.html"))
-    show.answer(f"{count(len(rows), 'job')}, {len(failed)} failed")
-    show.result({"leaderboard": out / "leaderboard.html", "jobs": rows})
+    show.answer(f"{count(len(rows), 'result')}, {len(failed)} failed")
+    show.result({"leaderboard": out / "leaderboard.html", "rows": rows})
     raise typer.Exit(ExitCode.SOME_ERROR if failed else ExitCode.DONE)
 
 
@@ -245,7 +251,7 @@ def _teller(total: int, *, quiet: bool) -> Callable[[Mapping[str, Any]], None]:
         nonlocal done
         done += 1
         if not quiet:
-            typer.echo(f"job {done} of {total}: {_name(row)}: {row['status']}", err=True)
+            typer.echo(f"result {done} of {total}: {_name(row)}: {row['status']}", err=True)
 
     return tell
 
@@ -261,14 +267,33 @@ def _unusual(row: Mapping[str, Any]) -> str:
     return "" if row["protocol"] in {"one-class", "few-shot"} else row["protocol"]
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    figures = {"auroc": "AUROC", "aupro_0.3": "AUPRO 0.3"}
-    told = ["protocol"] if any(map(_unusual, rows)) else []
-    names = ["category", "detector", "extractor", *told, "shots", "seed"]
-    table = new_table(*names, *figures.values(), numbers=("shots", "seed", *figures.values()))
-    for row in rows:
-        cells = [str(row[name] or "") for name in names[:-2]]
-        cells += [str(row["shots"] or "all"), str(row["seed"])]
-        values = [row[name] for name in figures]
-        table.add_row(*cells, *("-" if one is None else f"{one:.4f}" for one in values))
-    return table
+def _print(show: Show, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what all results share, once, and a table of the rest that fits a narrow terminal."""
+    known = [
+        {
+            **{name: row[name] or "" for name in (*METHOD, "category")},
+            "protocol": _unusual(row),
+            "shots": str(row["shots"] or "all"),
+            "seed": str(row["seed"]),
+        }
+        for row in rows
+    ]
+    differ = {name for name in (*METHOD, *DRAWN) if len({row[name] for row in known}) > 1}
+    shared = [known[0][name] for name in METHOD if name not in differ]
+    shared += [f"{name} {known[0][name]}" for name in DRAWN if name not in differ]
+    show.fact("all results", ", ".join(filter(None, shared)))
+    for cells in known:
+        parts = (cells[name] for name in METHOD if name in differ)
+        cells["method"] = ", ".join(filter(None, parts))
+    methods = list(dict.fromkeys(row["method"] for row in known))
+    if max(map(len, methods)) > WIDEST:  # numbers fit the table, with a legend
+        show.facts("methods", [f"{i}: {name}" for i, name in enumerate(methods, 1)], most=99)
+        for cells in known:
+            cells["method"] = f"{methods.index(cells['method']) + 1}"
+    own = [*["method"] * (len(methods) > 1), "category", *(n for n in DRAWN if n in differ)]
+    table = new_table(*own, *FIGURES.values(), numbers=(*DRAWN, *FIGURES.values()))
+    for row, cells in zip(rows, known, strict=True):
+        figures = [row[name] for name in FIGURES]
+        told = ["-" if one is None else f"{one:.4f}" for one in figures]
+        table.add_row(*(cells[name] for name in own), *told)
+    show.table(table)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyimgano.cli._app import ExitCode
-from pyimgano.cli._parameters import Json, images_of
+from pyimgano.cli._parameters import CategoryName, DataOptions, Json, images_of, load_category
 from pyimgano.cli._show import Show, count
+from pyimgano.errors import ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,24 +30,45 @@ def check(
         Path, typer.Argument(metavar="DIR", help="A folder of images, with all folders below it.")
     ],
     *,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Read DIR as a data set: masks and splits too. See: pyimgano list datasets.",
+        ),
+    ] = None,
+    category: CategoryName = None,
+    data_options: DataOptions = None,
     as_json: Json = False,
 ) -> None:
     """Look for damage, copies and odd shots.
 
-    Reads every image of a folder. Exit code 1: some files cannot be read, or are blank.
+    Reads every image of a folder; of a data set the good training images, and all others for wrong
+    masks and leaks into the test. Exit code 1: some files cannot be read, are blank, or would
+    flatter or spoil a figure.
     """
     from pyimgano.runs.hygiene import examine
 
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
-    images = images_of(folder)
+    if dataset is None and (category or data_options):
+        raise ParameterError("--category and --data-option are for a data set; add --dataset NAME")
+    data = None if dataset is None else load_category(dataset, folder, category, data_options)
+    images = images_of(folder) if data is None else [sample.path for sample in data.train]
     started = time.perf_counter()
     with show.progress(f"checking {count(len(images), 'image')}"):
         found = examine(images)
+        problems = None if data is None else data.audit()
     seconds = time.perf_counter() - started
     show.fact("checked", f"{count(found.n, 'image')} in {seconds:.1f} s")
     _print(show, found, folder)
-    show.result({"folder": folder, "seconds": round(seconds, 3), **_facts(found)})
-    if found.unreadable or found.blank:
+    facts = {"folder": folder, "seconds": round(seconds, 3), **_facts(found)}
+    if data is not None and problems is not None:
+        show.facts("data set", problems or ["none"], most=_SHOWN)
+        for text in problems:
+            show.answer(text)
+        facts |= {"data": data.info, "problems": problems}
+    show.result(facts)
+    if found.unreadable or found.blank or problems:
         raise typer.Exit(ExitCode.SOME_ERROR)
 
 

@@ -27,7 +27,7 @@ __all__ = ["doctor"]
 
 _SIDE = 96
 _GOOD_PARTS = 4
-_PATIENCE = 1.5  # seconds for the packages to load, while a first verdict is found
+_PATIENCE = 3.0  # seconds for the packages to load, while a first verdict is found
 _PLACES: dict[str, tuple[Callable[[], str | Path], str]] = {
     "current": (Path.cwd, "change to a folder that exists, may be written to and has room"),
     "temporary": (
@@ -119,7 +119,7 @@ def _entries() -> dict[str, tuple[Entry[Any], ...]]:
     from pyimgano.models.knn_index import INDEXES
 
     return {
-        "detectors": list_detectors(),
+        "detectors": tuple(one for one in list_detectors() if not one.metadata.family),
         "extractors": EXTRACTORS.entries(),
         "indexes": INDEXES.entries(),
     }

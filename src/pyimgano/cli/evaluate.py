@@ -9,13 +9,18 @@ import typer
 
 from pyimgano.cli._app import ExitCode
 from pyimgano.cli._parameters import (
+    CategoryName,
+    DataOptions,
     DatasetName,
     DetectorName,
     ExtractorName,
     FalseReject,
     Json,
+    Root,
+    RunDir,
     Set,
     describe_extractor,
+    load_category,
     make_detector,
 )
 from pyimgano.cli._show import Show, judging_table, named, new_table
@@ -35,18 +40,12 @@ __all__ = ["evaluate"]
 
 def evaluate(
     ctx: typer.Context,
-    root: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the data set, or of one category.")
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older run."),
-    ],
+    root: Root,
+    out: RunDir,
     *,
     dataset: DatasetName = "mvtec",
-    category: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which category of the data set.")
-    ] = None,
+    category: CategoryName = None,
+    data_options: DataOptions = None,
     detector: DetectorName = "vision_patchcore",
     extractor: ExtractorName = "auto",
     false_reject: FalseReject = "5%",
@@ -70,7 +69,12 @@ def evaluate(
     """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     shifts = None if corruptions is None else _shifts(corruptions, severity)
-    data = _load(dataset, root, category)
+    data = load_category(dataset, root, category, data_options)
+    if not data.test:
+        raise DatasetError(
+            f"{root} holds no test images, so there is nothing to measure; "
+            "to learn from its images type: pyimgano fit"
+        )
     unfitted = make_detector(detector, extractor, false_reject, settings or ())
     from pyimgano.runs import evaluate as runs
 
@@ -81,8 +85,8 @@ def evaluate(
     facts = data.info
     show.fact(
         "data",
-        f"{facts.name} {facts.category}: {facts.n_train} good images to learn from, "
-        f"{facts.n_test_good} good and {facts.n_test_defect} defective ones to judge",
+        f"{facts.name} {facts.category}{_told(facts.options)}: {facts.n_train} good images to "
+        f"learn from, {facts.n_test_good} good and {facts.n_test_defect} defective ones to judge",
     )
     show.facts("extractor", describe_extractor(found.detector, extractor))
     show.table(_metrics_table(found.metrics))
@@ -110,21 +114,8 @@ def evaluate(
     raise typer.Exit(ExitCode.SOME_ERROR if found.metrics["errors"] else ExitCode.DONE)
 
 
-def _load(name: str, root: Path, category: str | None) -> Dataset:
-    from pyimgano.datasets.base import list_categories, load_dataset
-
-    if category is None:
-        names = list_categories(name, root)
-        if len(names) > 1:
-            raise DatasetError(f"choose one of the categories with --category: {', '.join(names)}")
-        category = names[0] if names else None
-    data = load_dataset(name, root, category=category)
-    if not data.test:
-        raise DatasetError(
-            f"{root} holds no test images, so there is nothing to measure; "
-            "to learn from its images type: pyimgano fit"
-        )
-    return data
+def _told(options: Mapping[str, Any]) -> str:
+    return f" ({', '.join(f'{name}={value}' for name, value in options.items())})" * bool(options)
 
 
 def _shifts(names: str, severity: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pyimgano.cli._app import ExitCode
-from pyimgano.cli._parameters import Json  # noqa: TC001 - typer reads the annotations
+from pyimgano.cli._parameters import Json, Overlays, RunDir
 from pyimgano.cli._show import Show, count, named
 from pyimgano.errors import InputError
 
@@ -20,15 +19,7 @@ if TYPE_CHECKING:
 
     from pyimgano.inspection import Inspection
 
-__all__ = ["Overlays", "predict"]
-
-
-class Overlays(StrEnum):
-    """Which pictures to keep."""
-
-    ALL = "all"
-    NG = "ng"
-    NONE = "none"
+__all__ = ["predict"]
 
 
 class _Tally:
@@ -75,10 +66,7 @@ def predict(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH", help="Images, or folders of images.")
     ],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="DIR", help="New folder, or that of an older run."),
-    ],
+    out: RunDir,
     *,
     maps: Annotated[
         bool, typer.Option("--maps", help="Keep the anomaly maps, as maps/*.npy.")

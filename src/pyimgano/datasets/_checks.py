@@ -11,6 +11,7 @@ import numpy as np
 from pyimgano.datasets._files import is_file, is_folder, list_images
 from pyimgano.errors import DatasetError, ImageError, MaskError
 from pyimgano.images import probe, read_image, read_mask_values
+from pyimgano.records import DEFECT, GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = ["leaks", "problems", "read_channels", "read_truth", "refuse_repeats", "split_groups"]
+__all__ = [
+    "leaks",
+    "mask_problems",
+    "problems",
+    "read_channels",
+    "read_truth",
+    "refuse_repeats",
+    "split_groups",
+]
 
 
 def refuse_repeats(samples: Sequence[Sample]) -> None:
@@ -50,7 +59,7 @@ def refuse_repeats(samples: Sequence[Sample]) -> None:
 
 
 def read_truth(sample: Sample) -> NDArray[np.bool_] | None:
-    """Read the mask of a sample (H, W), None if it has none; a folder of masks is their union.
+    """Read the mask (H, W) of a sample, None of good ones; of a folder it is the union.
 
     Raises
     ------
@@ -59,10 +68,14 @@ def read_truth(sample: Sample) -> NDArray[np.bool_] | None:
     ImageReadError
         If the header of the image cannot be read.
     """
+    return None if sample.label == GOOD else _marked(sample)
+
+
+def _marked(sample: Sample) -> NDArray[np.bool_] | None:
     if sample.mask_path is None:
         return None
-    truth: NDArray[np.bool_] = np.any([values > 0 for _, values in _read_masks(sample)], axis=0)
-    return truth
+    marked: NDArray[np.bool_] = np.any([values > 0 for _, values in _read_masks(sample)], axis=0)
+    return marked
 
 
 def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] | None:
@@ -75,7 +88,7 @@ def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] |
     """
     from pyimgano.metrics.saturation import saturation_area
 
-    if sample.mask_path is None:
+    if sample.mask_path is None or sample.label == GOOD:
         return None
     declared = {each.value: each for each in sample.saturation}
     channels = []
@@ -114,17 +127,32 @@ def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
     """Decode a sample with its mask and say what is wrong; ``masked`` sets need every mask."""
     try:
         read_image(sample.path)
-        truth = read_truth(sample)
+        yield from mask_problems(sample, masked=masked)
     except (ImageError, MaskError) as error:
         yield str(error)
+
+
+def mask_problems(sample: Sample, *, masked: bool) -> Iterator[str]:
+    """Read the mask of a sample and say what is wrong.
+
+    Raises
+    ------
+    MaskError
+        If it cannot be used: no figure of pixels can be had then.
+    """
+    try:
+        truth = _marked(sample)
+    except ImageError:  # whoever reads the image says so
         return
-    if sample.label != 1:
+    if sample.label != DEFECT:
         if truth is not None and truth.any():
-            yield f"{sample.path} is not defective, but its mask {sample.mask_path} is not empty"
-        return
-    if truth is None and masked:
+            yield (
+                f"{sample.path} is not defective, but its mask {sample.mask_path} is not empty; "
+                "the mask is left out"
+            )
+    elif truth is None and masked:
         yield f"{sample.path} is defective and has no mask"
-    if truth is not None and not truth.any():
+    elif truth is not None and not truth.any():
         yield f"the mask {sample.mask_path} is empty, but {sample.path} is defective"
 
 

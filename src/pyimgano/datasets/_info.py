@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyimgano.datasets._files import natural_key
+from pyimgano.records import DEFECT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["DatasetInfo"]
+    from pyimgano.records import Sample
+
+__all__ = ["DatasetInfo", "counted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class DatasetInfo:
         it is described.
     protocol : str
         Which images are learned from: ``"one-class"``, or what `datasets.protocols` made of it.
+    options : mapping
+        The reader's own options, such as ``fold`` of ``"ksdd"``.
     """
 
     name: str
@@ -58,3 +66,19 @@ class DatasetInfo:
     layout: str
     source: str
     protocol: str = "one-class"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def counted(
+    train: Sequence[Sample], train_defects: Sequence[Sample], test: Sequence[Sample]
+) -> dict[str, Any]:
+    """Return the facts that are counted: numbers of images, and the kinds of defects."""
+    defective = [sample for sample in test if sample.label == DEFECT]
+    return {
+        "n_train": len(train),
+        "n_train_defect": len(train_defects),
+        "n_test": len(test),
+        "n_test_good": len(test) - len(defective),
+        "n_test_defect": len(defective),
+        "defects": tuple(sorted({sample.defect for sample in defective}, key=natural_key)),
+    }

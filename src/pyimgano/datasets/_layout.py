@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import (
@@ -185,12 +185,18 @@ def unwrapped(folder: Path) -> Path:
 
 def _read_kind(folder: Path, split: str, kind: Path, *, good: str) -> Iterable[Sample]:
     truth = folder / "ground_truth"
-    masks: Path | None = None
-    if kind.name != good and is_folder(truth):
-        by_split = truth / split / kind.name
-        masks = by_split if is_folder(by_split) else truth / kind.name
-    defect = GOOD if kind.name == good else kind.name
-    return read_kind(kind, split=split, category=folder.name, defect=defect, masks=masks)
+    by_split = truth / split / kind.name
+    masks = by_split if is_folder(by_split) else truth / kind.name
+    if kind.name != good:
+        given = masks if is_folder(truth) else None
+        return read_kind(kind, split=split, category=folder.name, defect=kind.name, masks=given)
+    # Some sets have masks of good images as well: whether they are empty, the audit says.
+    listed = list_images(masks) if split == "test" and is_folder(masks) else ()
+    spare = {mask.stem: mask for mask in listed}
+    return (
+        replace(one, mask_path=spare.get(f"{one.path.stem}_mask") or spare.get(one.path.stem))
+        for one in read_kind(kind, split=split, category=folder.name)
+    )
 
 
 def read_kind(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,14 +11,15 @@ import numpy as np
 
 from pyimgano.datasets._checks import (
     leaks,
+    mask_problems,
     problems,
     read_channels,
     read_truth,
     refuse_repeats,
     split_groups,
 )
-from pyimgano.datasets._files import in_natural_order, list_images, natural_key
-from pyimgano.datasets._info import DatasetInfo
+from pyimgano.datasets._files import in_natural_order, list_images, near
+from pyimgano.datasets._info import DatasetInfo, counted
 from pyimgano.errors import DatasetError, MaskError, ParameterError
 from pyimgano.images import read_image
 from pyimgano.registry import Metadata, Registry
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "list_categories", "list_images", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetInfo",
+    "list_categories",
+    "list_images",
+    "load_dataset",
+    "reader_options",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,22 +132,10 @@ class Dataset(ABC):
         return np.array([sample.label for sample in self.test], dtype=np.int64)
 
     def images(self, split: str) -> Iterator[NDArray[np.uint8 | np.uint16]]:
-        """Decode the images of a split one by one.
-
-        Parameters
-        ----------
-        split : str
-            Which images; see `part`.
-
-        Returns
-        -------
-        iterator of ndarray of uint8 or uint16, shape (H, W, 3)
-            RGB, in the order of the samples.
+        """Decode the images of a split (see `part`) one by one: RGB, shape (H, W, 3).
 
         Raises
         ------
-        ParameterError
-            If there is no such split.
         ImageReadError
             When a file that cannot be decoded is reached.
         """
@@ -230,16 +227,21 @@ class Dataset(ABC):
         Parameters
         ----------
         decode : bool
-            Whether to `verify`, which reads every image; an evaluation has read them anyway.
+            Whether to `verify`, which reads every image. If not, only the masks of the test are
+            read, and one that cannot be used is a `MaskError`: for what reads the images itself.
 
         Returns
         -------
         list of str
             Also test images whose file is a training image too, and groups in both splits.
         """
+        if decode:
+            found = self.verify()
+        else:
+            masked = self.info.has_masks
+            found = [each for one in self.test for each in mask_problems(one, masked=masked)]
         train = (*self.train, *self.train_defects)
-        damage = self.verify() if decode else []
-        return [*damage, *split_groups(train, self.test), *leaks(train, self.test)]
+        return [*found, *split_groups(train, self.test), *leaks(train, self.test)]
 
     def _describe(self) -> DatasetInfo:
         name = DATASETS.name_of(type(self))
@@ -250,18 +252,14 @@ class Dataset(ABC):
             name=name or type(self).__name__,
             category=self.train[0].category,
             root=self.root,
-            n_train=len(self.train),
-            n_train_defect=len(self.train_defects),
-            n_test=len(self.test),
-            n_test_good=len(self.test) - len(defective),
-            n_test_defect=len(defective),
-            defects=tuple(sorted({sample.defect for sample in defective}, key=natural_key)),
+            **counted(self.train, self.train_defects, self.test),
             has_masks=any(sample.mask_path is not None for sample in defective),
             saturates=any(sample.saturation for sample in defective),
             summary=facts.summary,
             licence=facts.licence,
             layout=details.get("layout", ""),
             source=details.get("source", ""),
+            options={each: getattr(self, each) for each in reader_options(name)} if name else {},
         )
 
 
@@ -300,15 +298,26 @@ def load_dataset(
     DatasetNotFoundError, DatasetError, MaskError
         As `Dataset` says.
     """
-    reader = DATASETS[name]
-    known = {each.name for each in fields(reader) if each.init} - {"root", "category"}
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        raise ParameterError(
-            f"data set {name!r} has no option {unknown[0]!r}; it has: "
-            f"{', '.join(sorted(known)) or 'none'}"
-        )
-    return reader(Path(root), category=category, **options)
+    known = reader_options(name)
+    for option in options:
+        if option not in known:
+            meant = near(option, list(known)).replace("It holds", "It has")
+            raise ParameterError(f"data set {name!r} has no option {option!r}; {meant}")
+    return DATASETS[name](Path(root), category=category, **options)
+
+
+def reader_options(name: str) -> dict[str, Field[Any]]:
+    """Return the fields of a reader beyond root and category: its options.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such reader.
+    """
+    taken = {"root", "category"}
+    return {
+        each.name: each for each in fields(DATASETS[name]) if each.init and each.name not in taken
+    }
 
 
 def list_categories(name: str, root: Path | str) -> tuple[str, ...]:

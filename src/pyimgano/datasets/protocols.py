@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from pyimgano.datasets._checks import refuse_repeats
-from pyimgano.datasets._files import natural_key
+from pyimgano.datasets._info import counted
 from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.records import DEFECT, GOOD, Sample
@@ -53,12 +53,7 @@ class Derived(Dataset):
         defective = [sample for sample in parts["test"] if sample.label == DEFECT]
         info = replace(
             self.origin,
-            n_train=len(parts["train"]),
-            n_train_defect=len(parts["train_defects"]),
-            n_test=len(parts["test"]),
-            n_test_good=len(parts["test"]) - len(defective),
-            n_test_defect=len(defective),
-            defects=tuple(sorted({sample.defect for sample in defective}, key=natural_key)),
+            **counted(parts["train"], parts["train_defects"], parts["test"]),
             has_masks=bool(defective) and all(sample.mask_path for sample in defective),
         )
         object.__setattr__(self, "info", info)

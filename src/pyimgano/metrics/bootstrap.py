@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["bootstrap_maps", "bootstrap_scores", "draw", "map_replicates", "score_replicates"]
 
 REPLICATES = 1000
-_BLOCK = 256
+_BLOCK = 1024
 
 
 def bootstrap_scores(
@@ -89,6 +89,9 @@ def bootstrap_maps(
     confidence: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
     """Return intervals of `aupro`, in the memory of one more copy of the maps.
+
+    100 maps of 1024 x 1024 took 8 s of one processor core and 0.5 GB where 0.5 % of the pixels are
+    defective, 22 s and 0.65 GB where 6 % are.
 
     Parameters
     ----------
@@ -174,55 +177,75 @@ def score_replicates(
 def map_replicates(evidence: Evidence, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return AUPRO of each limit and draw, (limits, replicates).
 
-    A draw without a normal pixel, which takes images that are defective all over, is NaN.
+    A draw without a normal pixel, which takes images that are defective all over, is NaN. Down from
+    the highest score, what the pixels add to the area is linear in the counts of normal pixels
+    until these are more than the limit allows: so two sums for all draws serve each of them, and
+    only the block of scores in which its curve is cut is computed for a draw of its own.
     """
     ranks, maps, dtype = evidence.ranks, evidence.maps, evidence.ranks.scores.dtype
     pairs = (read_pair(evidence.masks, maps, index, dtype) for index in range(len(maps)))
     normals = [np.sort(s, None) if mask is None else np.sort(s[~mask]) for mask, s in pairs]
-    weights = drawn.T.astype(np.float64)
+    weights, images = drawn.T.astype(np.float64), len(maps)
     room = np.multiply.outer(evidence.limits, np.array([s.size for s in normals]) @ weights)
-    totals = np.zeros(room.shape)
-    starts = np.append(0, np.cumsum(ranks.counts))
+    totals, whole = np.zeros(room.shape), room > 0
+    areas, starts = ranks.areas, np.append(0, np.cumsum(ranks.counts))
+    mass, moment = np.zeros(images), np.zeros((images, images))
     for end in range(ranks.scores.size, 0, -_BLOCK):
         block = slice(max(0, end - _BLOCK), end)
-        gains = _gains(ranks.scores[block], normals, weights, room)
-        if not any(gain.any() for gain in gains):
-            break  # lower scores have still more normal pixels above them
+        above, level = _counted(ranks.scores[block], normals)
         regions = ranks.regions[starts[block.start] : starts[end]]
-        weight = weights[ranks.images[regions]] / ranks.areas[regions, None]
-        rows = np.repeat(np.arange(end - block.start), ranks.counts[block])
-        totals += [np.einsum("ur,ur->r", gain[rows], weight) for gain in gains]
-    n_regions = np.bincount(ranks.images, minlength=len(maps)) @ weights
+        rows = np.repeat(np.arange(len(above)), ranks.counts[block])
+        places = ranks.images[regions] * len(above) + rows
+        shares = np.bincount(places, 1 / areas[regions], images * len(above)).reshape(images, -1)
+        cut = whole & (level[0] @ weights > room)
+        for limit, draws in enumerate(cut):
+            weight, left = weights[:, draws], room[limit, draws]
+            here = ((shares.T @ weight) * _gain(above @ weight, level @ weight, left)).sum(0)
+            totals[limit, draws] = here + _area(mass, moment, weight, left)
+        whole &= ~cut
+        if not whole.any():
+            break
+        mass += shares.sum(1)
+        moment += shares @ (above + level) / 2
+    for limit, draws in enumerate(whole):
+        totals[limit, draws] = _area(mass, moment, weights[:, draws], room[limit, draws])
+    n_regions = np.bincount(ranks.images, minlength=images) @ weights
     with np.errstate(invalid="ignore"):
         return np.asarray(totals / (room * n_regions))
 
 
-def _gains(
-    scores: NDArray[Any],
-    normals: Sequence[NDArray[Any]],
+def _counted(
+    scores: NDArray[Any], normals: Sequence[NDArray[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many normal pixels of each image lie above, and at or above, (scores, images)."""
+    sizes = np.array([each.size for each in normals])[:, None]
+    right = np.array([each.searchsorted(scores, "right") for each in normals])
+    left = np.array([each.searchsorted(scores) for each in normals])
+    # As floating point numbers: products with them are sums of whole numbers, which are exact.
+    return (sizes - right).T.astype(np.float64), (sizes - left).T.astype(np.float64)
+
+
+def _area(
+    mass: NDArray[np.float64],
+    moment: NDArray[np.float64],
     weights: NDArray[np.float64],
     room: NDArray[np.float64],
-) -> list[NDArray[np.float64]]:
-    """Return for each limit what a pixel of each score adds in each draw, (scores, draws).
+) -> NDArray[np.float64]:
+    """Return the area under the curves as far as none is cut, one a draw."""
+    return np.asarray(room * (mass @ weights) - ((moment @ weights) * weights).sum(0))
+
+
+def _gain(
+    above: NDArray[np.float64], level: NDArray[np.float64], room: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what a pixel of each score adds in each draw, (scores, draws).
 
     With a and b normal pixels above, and at or above, the score, and room for L of them, it is the
     mean of max(0, L - x) over x from a to b: the three cases of `regions` in one.
     """
-    right = np.array([each.searchsorted(scores, "right") for each in normals])
-    tied = right - np.array([each.searchsorted(scores) for each in normals])
-    sizes = np.array([each.size for each in normals])[:, None]
-    # The products are sums of whole numbers: exact, whatever the order in which BLAS adds them.
-    above = (sizes - right).T.astype(np.float64) @ weights
-    rows = np.flatnonzero(tied.any(0))
-    width = tied.T[rows].astype(np.float64) @ weights
-    gains = []
-    for place in room:
-        gain = np.maximum(place - above, 0.0)
-        ahead, behind = gain[rows], np.maximum(place - above[rows] - width, 0.0)
-        mean = (ahead**2 - behind**2) / np.maximum(2 * width, 1.0)
-        gain[rows] = np.where(width > 0, mean, ahead)
-        gains.append(gain)
-    return gains
+    ahead, behind = np.maximum(room - above, 0.0), np.maximum(room - level, 0.0)
+    width = level - above
+    return np.where(width > 0, (ahead**2 - behind**2) / np.maximum(2 * width, 1.0), ahead)
 
 
 def _intervals(

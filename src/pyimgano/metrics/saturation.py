@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Channel", "aspro", "saturation_area"]
+__all__ = ["Channel", "aspro", "saturated_pro", "saturation_area"]
 
 Channel = tuple["ArrayLike", int]
 """A mask (H, W), non-zero where defective, and its saturation area in pixels."""
@@ -102,6 +102,13 @@ def aspro(
     >>> aspro([[(mask, 2)]], [scores]), round(aspro([[(mask, 3)]], [scores]), 3)
     (1.0, 0.667)
     """
+    return figure("aspro", saturated_pro(channels, maps, limit))
+
+
+def saturated_pro(
+    channels: Sequence[Sequence[Channel] | None], maps: Sequence[ArrayLike], limit: float
+) -> float | str:
+    """Return `aspro`, or why it is undefined."""
 
     def highest(index: int, _: Any, scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         given = channels[index] or ()
@@ -111,7 +118,7 @@ def aspro(
 
     masks = [_union(given, index) for index, given in enumerate(channels)]
     ranks = Evidence(rank_maps(masks, maps, highest), limits=(limit,)).ranks
-    return figure("aspro", mean_pro(ranks, limit))
+    return mean_pro(ranks, limit)
 
 
 def _union(given: Sequence[Channel] | None, index: int) -> NDArray[np.bool_] | None:

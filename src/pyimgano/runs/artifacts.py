@@ -15,18 +15,17 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pyimgano.atomic import locked, output_errors, sweep, write_atomic
+from pyimgano.atomic import claimed, output_errors, write_atomic
 from pyimgano.errors import (
     ImageError,
     InputError,
-    OutputError,
     ParameterError,
     was_interrupted,
 )
@@ -37,7 +36,7 @@ from pyimgano.records import DEFECT
 from pyimgano.runs.facts import FORMAT, plain, read_facts, surroundings, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from pyimgano.images import Pixels
     from pyimgano.inspection import Inspection
 
-__all__ = ["RunWriter"]
+__all__ = ["RunWriter", "csv_line"]
 
 OVERLAYS = ("all", "ng", "none")
 PANEL = 640
@@ -135,7 +134,7 @@ class RunWriter:
         self._facts["started"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._clock = time.perf_counter()
         with ExitStack() as held, output_errors(self.out):
-            held.enter_context(_claimed(self.out))
+            held.enter_context(claimed(self.out, "a run", read_facts))
             if not (self.out / "run.json").exists():
                 self._write_facts(self.out)  # killed, it leaves a directory that can be used again
             for stale in self.out.glob(".partial-*"):
@@ -144,7 +143,7 @@ class RunWriter:
             self._stage.mkdir()
             (self._stage / "reserve").write_bytes(bytes(RESERVE))
             self._files = [(self._stage / name).open("xb", buffering=0) for name in _TABLES]
-            self._append(b"", _csv_line(COLUMNS))
+            self._append(b"", csv_line(COLUMNS))
             self._held = held.pop_all()
         return self
 
@@ -238,7 +237,7 @@ class RunWriter:
                 "panels": 1 if inspection.map is None else 3,
                 "map": self._keep_map(inspection, name),
             }
-            self._append(to_json(facts) + b"\n", _csv_line(csv_cells(row)))
+            self._append(to_json(facts) + b"\n", csv_line(csv_cells(row)))
         self._counts.update(["images", str(row["verdict"]) or "undecided"])
 
     def _keep_overlay(self, item: Inspection, image: Pixels | None, name: str) -> str | None:
@@ -287,31 +286,6 @@ class RunWriter:
         write_atomic(folder / "run.json", to_json(facts, indent=1) + b"\n")
 
 
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """Make sure that ``out`` may be written, by nobody else as long as the block lasts."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give a directory for the results")
-    out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(out))
-        except BlockingIOError as error:
-            raise OutputError(
-                f"another process is writing a run into {out}; wait for its end, or give another "
-                "directory"
-            ) from error
-        sweep(out)
-        try:
-            if any(out.iterdir()):
-                read_facts(out)
-        except InputError as error:
-            raise OutputError(
-                f"{out} holds something else than a run ({error}); give a new or empty directory"
-            ) from error
-        yield
-
-
 def _move(new: Path, old: Path) -> None:
     if old.is_dir():
         shutil.rmtree(old)
@@ -335,7 +309,8 @@ def _safe(path: str) -> str:
     return "".join(c if c.isprintable() and c not in _FORBIDDEN else "_" for c in text[-50:])
 
 
-def _csv_line(cells: list[str] | tuple[str, ...]) -> bytes:
+def csv_line(cells: list[str] | tuple[str, ...]) -> bytes:
+    """Return a line of a table; what is no UTF-8 is escaped."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue().encode("utf-8", "backslashreplace")

@@ -1,39 +1,28 @@
-"""Detectors by categories by shots by seeds, resumable: from a plan to a leaderboard."""
+"""From a plan to a leaderboard: jobs done, resumed, and listed after each."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import shutil
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from pyimgano.archive import encode
-from pyimgano.atomic import locked, output_errors, sweep, write_atomic
-from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets.base import list_categories, load_dataset
-from pyimgano.errors import DatasetError, InputError, OutputError, ParameterError
-from pyimgano.estimator import DETECTORS
-from pyimgano.features.base import EXTRACTORS, resolve_extractor
+from pyimgano.atomic import claimed, write_atomic
+from pyimgano.errors import InputError
 from pyimgano.inspection import csv_cells
-from pyimgano.runs.artifacts import _csv_line
+from pyimgano.runs.artifacts import csv_line
 from pyimgano.runs.executors import Outcome, SerialExecutor
 from pyimgano.runs.facts import plain, surroundings, to_json
-from pyimgano.runs.jobs import COLUMNS, Job, facts_of, is_row, rows_of
-from pyimgano.views.intake import prefetch
+from pyimgano.runs.jobs import Job, facts_of
+from pyimgano.runs.rows import COLUMNS, is_row, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pyimgano.datasets.base import Dataset
-    from pyimgano.detector import Detector
-    from pyimgano.records import Sample
     from pyimgano.runs.executors import Executor
     from pyimgano.runs.jobs import Work
 
-__all__ = ["Part", "benchmark", "find_parts", "fingerprint", "plan", "union"]
+__all__ = ["benchmark"]
 
 FACTS, TABLE = "benchmark.json", "leaderboard.csv"
 HOW = {
@@ -45,168 +34,6 @@ HOW = {
     "auroc_low, auroc_high": "95 % bootstrap interval over the test images",
     "false_rejects, escapes": "images at the calibrated threshold",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One category of a data set on disk, or the `union` of several.
-
-    ``data`` is its `fingerprint`, empty if it is broken.
-    """
-
-    dataset: str
-    root: str
-    category: str | None
-    data: str
-    categories: tuple[str, ...] = ()
-
-
-def find_parts(name: str, root: str | Path, categories: Sequence[str] = ()) -> list[Part]:
-    """Find categories and take their fingerprints.
-
-    Parameters
-    ----------
-    name : str
-        A reader, as for `load_dataset`.
-    root : str or Path
-        Folder of the data set, or of one category.
-    categories : sequence of str
-        Which; empty for all. Of all, one that cannot be read is left to fail as a job.
-
-    Raises
-    ------
-    UnknownNameError, DatasetNotFoundError, DatasetError, MaskError
-        If there is no such reader, or a category that was asked for is missing or broken.
-    """
-    found = []
-    for category in categories or list_categories(name, root) or (None,):
-        try:
-            data = fingerprint(load_dataset(name, root, category=category))
-        except DatasetError:
-            if categories or category is None:
-                raise
-            data = ""
-        found.append(Part(name, str(root), category, data))
-    return found
-
-
-def union(parts: Sequence[Part]) -> Part:
-    """Return the part that one model for all the categories learns from.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two.
-    """
-    found = {part.category: part for part in parts if part.category is not None}
-    if len(found) < 2:
-        raise ParameterError(
-            f"one model for several categories needs two or more, got {', '.join(found) or 'one'}; "
-            "give the folder of the whole data set"
-        )
-    whole = "".join(part.data for part in found.values())
-    data = hashlib.sha256(whole.encode()).hexdigest()[:32]
-    return replace(parts[0], category=None, data=data, categories=tuple(found))
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Return a hash of all images, masks and labels, in order; it does not know where they lie."""
-    digest = hashlib.sha256()
-    for facts in prefetch(_facts_of, (*dataset.train, *dataset.train_defects, *dataset.test)):
-        digest.update(facts.encode("utf-8", "backslashreplace"))
-    return digest.hexdigest()[:32]
-
-
-def _facts_of(sample: Sample) -> str:
-    files = [sample.path]
-    if sample.mask_path is not None:
-        files += (
-            list_images(sample.mask_path) if is_folder(sample.mask_path) else [sample.mask_path]
-        )
-    named = (sample.split, sample.label, sample.defect, sample.group)
-    return repr((*named, *map(_hash, files)))
-
-
-def _hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:  # the job will say so
-        return "unreadable"
-
-
-def plan(
-    detectors: Sequence[Detector],
-    parts: Sequence[Part],
-    *,
-    shots: Sequence[int | None] = (None,),
-    shares: Sequence[float] = (0.0,),
-    seeds: Sequence[int] = (0,),
-    map_intervals: bool = False,
-) -> list[Job]:
-    """Return one job for each detector, part, number of shots, share of defects and seed.
-
-    Parameters
-    ----------
-    detectors : sequence of Detector
-        Unfitted; their extractors are names. The seed of a job replaces their own.
-    parts : sequence of Part
-        See `find_parts`.
-    shots : sequence of int or None
-        None for all good images.
-    shares : sequence of float
-        Of defective images in what is learned from; 0 for none.
-    seeds : sequence of int
-        See `Job`.
-    map_intervals : bool
-        Whether AUPRO gets an interval, which takes as long again on large images.
-
-    Returns
-    -------
-    list of Job
-        In an order in which those that share features follow each other, the largest first.
-
-    Raises
-    ------
-    ParameterError
-        If a detector is not registered, has an extractor that is no name, or a value that cannot be
-        written down.
-    UnknownNameError, MissingExtra
-        If there is no such extractor, or it needs a package that is not installed.
-    """
-    described = [_describe(detector) for detector in detectors]
-    jobs = [
-        Job(
-            **{**facts, **plain(part), "shots": count, "contaminated": share, "seed": seed},
-            map_intervals=map_intervals,
-        )
-        for part in parts
-        for count in sorted(shots, key=lambda count: -(count or math.inf))
-        for share in shares
-        for facts in described
-        for seed in seeds
-    ]
-    order = [(part.data, part.category) for part in parts]
-    jobs.sort(key=lambda job: (order.index((job.data, job.category)), job.features))
-    return list({job.id: job for job in jobs}.values())
-
-
-def _describe(detector: Detector) -> dict[str, Any]:
-    name = DETECTORS.name_of(type(detector))
-    if name is None:
-        raise ParameterError(f"{type(detector).__name__} is not registered, a job cannot name it")
-    parameters = detector.parameters()
-    del parameters["seed"]
-    asked = parameters.pop("extractor", "")
-    if not isinstance(asked, str):
-        raise ParameterError(f"a job names its extractor; register {asked!r} and give its name")
-    facts = {"detector": name, "extractor": "", "features": ""}
-    if asked:
-        extractor = resolve_extractor(asked)
-        facts["extractor"] = asked
-        if asked == "auto":  # on another machine it could be another one
-            facts["extractor"] = EXTRACTORS.name_of(type(extractor)) or asked
-        facts["features"] = extractor.fingerprint
-    return {**facts, "parameters": {key: encode(value) for key, value in parameters.items()}}
 
 
 def benchmark(
@@ -246,7 +73,7 @@ def benchmark(
     OutputError
         If the directory holds something else, serves another benchmark, or cannot be written.
     """
-    with _claimed(work.out):
+    with claimed(work.out, "a benchmark", _refuse_others):
         found = _ended(work.out, jobs)
         board = _Board(work.out, command, found)
         told = progress or (lambda _: None)
@@ -277,6 +104,11 @@ def benchmark(
     return [row for job in jobs for row in rows_of(found[job.id])]
 
 
+def _refuse_others(out: Path) -> None:
+    if not (out / FACTS).exists():
+        raise InputError(f"there is no {FACTS}")
+
+
 class _Board:
     """The two files that a leaderboard is written from, whole after every job."""
 
@@ -295,13 +127,13 @@ class _Board:
         known = [(Job(**facts["job"]).place, facts) for facts in self.found.values()]
         ordered = [facts for _, facts in sorted(known, key=lambda pair: pair[0])]
         rows = [row for facts in ordered for row in rows_of(facts)]
-        lines = [_csv_line(csv_cells(row, COLUMNS)) for row in rows]
+        lines = [csv_line(csv_cells(row, COLUMNS)) for row in rows]
         around = surroundings()
         for facts in ordered:
             around["versions"].update(facts.get("versions") or {})
         facts = {"format": 1, "command": self.command, **around, "measured": HOW}
         write_atomic(self.out / FACTS, to_json(facts, indent=1) + b"\n")
-        write_atomic(self.out / TABLE, b"".join([_csv_line(COLUMNS), *lines]))
+        write_atomic(self.out / TABLE, b"".join([csv_line(COLUMNS), *lines]))
 
 
 def _ended(out: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
@@ -324,26 +156,3 @@ def _ended(out: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
             if before[1]["started"] < facts["started"]:
                 newest[job.place] = job.id, facts
     return dict(newest.values())
-
-
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """Make sure that ``out`` may be written, by no other benchmark as long as the block lasts."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give a directory for the results")
-    with ExitStack() as stack:
-        with output_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(locked(out))
-            except BlockingIOError as error:
-                raise OutputError(
-                    f"another process is writing a benchmark into {out}; wait for its end, or give "
-                    "another directory"
-                ) from error
-            sweep(out)
-            if not (out / FACTS).exists() and any(out.iterdir()):
-                raise OutputError(
-                    f"{out} holds something else than a benchmark; give a new or empty directory"
-                )
-        yield

@@ -35,6 +35,7 @@ _WHOLE = {
     "aupro_0.3": "AUPRO 0.3",
     "aupro_0.05": "AUPRO 0.05",
     "aupimo": "AUPIMO",
+    "aspro_0.05_mean_of_kinds": "AU-sPRO 0.05, mean of kinds",
 }
 _TOLD = (
     "data",

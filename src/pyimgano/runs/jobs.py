@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,11 @@ from pyimgano.features.cache import CachedExtractor, FeatureStore
 from pyimgano.metrics import bootstrap_maps
 from pyimgano.models import create_detector
 from pyimgano.runs.artifacts import RunWriter
-from pyimgano.runs.evaluate import LIMITS, measure, scorecard
+from pyimgano.runs.evaluate import measure
 from pyimgano.runs.facts import plain, read_facts
 from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.runs.report import write_report
+from pyimgano.runs.scorecard import LIMITS, scorecard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,17 +37,7 @@ if TYPE_CHECKING:
     from pyimgano.detector import Detector
     from pyimgano.inspection import Inspection
 
-__all__ = ["COLUMNS", "COSTS", "Job", "Work", "facts_of", "is_row", "rows_of"]
-
-COSTS = ("fit_seconds", "ms_per_image", "peak_mb", "model_mb")
-COLUMNS = (
-    *("detector", "extractor", "settings", "dataset", "category", "protocol", "shots", "seed"),
-    *("status", "error", "n_train", "n_good", "n_defect"),
-    *("auroc", "auroc_low", "auroc_high", "ap", "f1max_oracle", "pixel_auroc", "pixel_ap"),
-    *("aupro_0.3", "aupro_0.3_low", "aupro_0.3_high", "aupro_0.05", "aupimo"),
-    *("false_rejects", "escapes", "certified_bound", *COSTS, "licence", "command"),
-)
-"""Of ``leaderboard.csv``; two runs of one job differ in `COSTS` alone."""
+__all__ = ["Job", "Work", "facts_of"]
 
 _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -65,8 +56,8 @@ class Job:
         Fingerprint of the extractor.
     parameters : mapping
         All other parameters but the seed, as `pyimgano.archive.encode` writes them.
-    dataset, root, category
-        As for `load_dataset`.
+    dataset, root, category, options
+        As for `load_dataset`; of the reader's options those that are not its defaults.
     categories : sequence of str
         Of one model that serves them all, see `multi_class`; else empty.
     data : str
@@ -92,6 +83,7 @@ class Job:
     category: str | None
     data: str
     categories: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     shots: int | None = None
     contaminated: float = 0.0
     seed: int = 0
@@ -125,7 +117,12 @@ class Job:
         """What it learns from: a clean category, or what is not as usual about it."""
         told = ["multi-class"] if self.categories else []
         told += [f"contaminated-{_percent(self.contaminated)}"] if self.contaminated else []
-        return ", ".join(told) or ("one-class" if self.shots is None else "few-shot")
+        told = told or ["one-class" if self.shots is None else "few-shot"]
+        return ", ".join([*told, *self._options()])
+
+    def _options(self) -> list[str]:
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in self.options.items()}
+        return [f"{name}={text}" for name, text in texts.items()]
 
     @property
     def settings(self) -> str:
@@ -146,6 +143,8 @@ class Job:
         words = ["pyimgano", "benchmark", "--dataset", self.dataset, "--root", self.root]
         for category in self.categories or filter(None, [self.category or ""]):
             words += ["--category", category]
+        for option in self._options():
+            words += ["--data-option", option]
         words += ["--multi-class"] if self.categories else []
         words += ["--detector", self.detector]
         words += ["--extractor", self.extractor] if self.extractor else []
@@ -160,7 +159,9 @@ class Job:
     def load(self) -> list[Dataset]:
         """List the images to learn from and to judge, by category."""
         names: Sequence[str | None] = self.categories or [self.category]
-        found = [load_dataset(self.dataset, self.root, category=name) for name in names]
+        found = [
+            load_dataset(self.dataset, self.root, category=name, **self.options) for name in names
+        ]
         if self.shots is not None:
             found = [few_shot(one, self.shots, self.seed) for one in found]
         share = self.contaminated
@@ -261,51 +262,6 @@ def facts_of(run_dir: Path) -> dict[str, Any]:
     facts = read_facts(run_dir)
     facts.pop("curves", None)
     return facts
-
-
-def rows_of(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the lines of a job in the leaderboard, from the facts of its run: one a category.
-
-    None stands where nothing is known. Rejects and escapes are numbers of images; of one shot there
-    is no threshold, hence none.
-    """
-    job, found = Job(**facts["job"]), facts.get("by_category") or {}
-    if not job.categories:
-        return [_row(job, facts)]
-    failed = {name: {"data": {"category": name}, "metrics": {}} for name in job.categories}
-    return [_row(job, {**facts, **own}) for own in ({**failed, **found}).values()]
-
-
-def _row(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
-    data, metrics = facts.get("data") or {}, facts.get("metrics") or {}
-    at = metrics.get("at_threshold") or {}
-    intervals = {**(metrics.get("intervals") or {}), **(facts.get("map_intervals") or {})}
-    failed = facts["status"] != "complete"
-    row: dict[str, Any] = {
-        **{name: getattr(job, name) for name in COLUMNS[:8] if name != "category"},
-        "category": data.get("category", job.category),
-        "status": "failed" if failed else "complete",
-        "error": " ".join(str(facts["reason"]).split()) if failed else None,
-        "n_train": data.get("n_train"),
-        "n_good": (at.get("false_rejects") or {}).get("of", data.get("n_test_good")),
-        "n_defect": (at.get("escapes") or {}).get("of", data.get("n_test_defect")),
-        "f1max_oracle": metrics.get("f1max"),
-        **{name: (at.get(name) or {}).get("count") for name in ("false_rejects", "escapes")},
-        **(facts.get("timing") or {}),
-        "licence": job.licence(),
-        "command": job.command,
-    }
-    for name in ("auroc", "aupro_0.3"):
-        row[f"{name}_low"], row[f"{name}_high"] = intervals.get(name) or (None, None)
-    known = {**metrics, **facts, **row}
-    return {name: known.get(name) for name in COLUMNS}
-
-
-def is_row(facts: Mapping[str, Any]) -> bool:
-    """Tell whether a run is that of a job of this version, and has come to an end."""
-    names = {field.name for field in fields(Job)}
-    job = facts.get("job") or {}
-    return job.keys() == names and facts["status"] in {"complete", "failed"}
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from pyimgano.errors import InputError
 from pyimgano.runs.leaderboard_charts import Differences, differences, scatter
 from pyimgano.runs.leaderboard_markdown import markdown
 from pyimgano.runs.leaderboard_methods import (
-    Job,
     Method,
+    Row,
     category_of,
     has_failed,
     methods_of,
-    read_jobs,
+    read_rows,
 )
 from pyimgano.runs.leaderboard_ranks import ALPHA, Ranking, rank_methods
 from pyimgano.runs.page import render
@@ -33,6 +33,8 @@ FIGURES = {
     "aupro_0.3": "AUPRO 0.3",
     "aupro_0.05": "AUPRO 0.05",
     "aupimo": "AUPIMO",
+    "auroc_mean_of_kinds": "AUROC, mean of kinds",
+    "aspro_0.05_mean_of_kinds": "AU-sPRO 0.05, mean of kinds",
 }
 _COMPARED = ("auroc", "aupro_0.3")  # by category
 
@@ -69,7 +71,7 @@ def write_leaderboard(out: str | Path) -> None:
     Parameters
     ----------
     out : str or Path
-        A directory with ``leaderboard.csv``, a row for each job, and ``benchmark.json``.
+        A directory with ``leaderboard.csv``, a row for each result, and ``benchmark.json``.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def write_leaderboard(out: str | Path) -> None:
         If the files cannot be written.
     """
     folder = Path(out)
-    view = _view(read_jobs(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))
+    view = _view(read_rows(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))
     write_atomic(folder / "leaderboard.md", markdown(view))
     write_atomic(folder / "leaderboard.html", render("leaderboard.html.j2", **view))
 
@@ -96,15 +98,15 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _view(jobs: list[Job], facts: dict[str, Any]) -> dict[str, Any]:
+def _view(rows: list[Row], facts: dict[str, Any]) -> dict[str, Any]:
     """Return what both pages show."""
-    methods = methods_of(jobs, "auroc")
+    methods = methods_of(rows, "auroc")
     figures = {
         column: title
         for column, title in FIGURES.items()
         if any(method.figure(column) for method in methods)
     }
-    categories = sorted({category_of(job) for job in jobs})
+    categories = sorted({category_of(row) for row in rows})
     return {
         "methods": methods,
         "shown": dict(zip(categories, _short(categories), strict=True)),
@@ -113,10 +115,10 @@ def _view(jobs: list[Job], facts: dict[str, Any]) -> dict[str, Any]:
         "categories": categories,
         "matrices": [_matrix(methods, categories, c) for c in _COMPARED if c in figures],
         "chart": scatter(methods, "auroc"),
-        "failed": [(one, job) for one in methods for job in one.jobs if has_failed(job)],
-        "jobs": jobs,
-        "seeds": sorted({job["seed"] for job in jobs} - {""}),
-        "datasets": sorted({job["dataset"] for job in jobs}),
+        "failed": [(one, row) for one in methods for row in one.rows if has_failed(row)],
+        "rows": rows,
+        "seeds": sorted({row["seed"] for row in rows} - {""}),
+        "datasets": sorted({row["dataset"] for row in rows}),
         "settings": _shared(methods),
         "command": facts.get("command"),
         "facts": {name: fact for name, fact in facts.items() if name != "command"},

@@ -24,8 +24,8 @@ def markdown(view: dict[str, Any]) -> str:
     parts = [f"# Leaderboard: {text(', '.join(view['datasets']))}"]
     parts += [
         (
-            f"{len(methods)} methods, {len(categories)} categories, {len(view['jobs'])} jobs, of "
-            f"which {len(view['failed'])} failed. Means over categories and seeds; after ±, the "
+            f"{len(methods)} methods, {len(categories)} categories, {len(view['rows'])} results, "
+            f"of which {len(view['failed'])} failed. Means over categories and seeds; after ±, the "
             "standard deviation over seeds; in brackets the 95 % interval over other test images "
             "of these categories. Figures named oracle are tuned on the test labels."
         ),
@@ -140,11 +140,11 @@ def _failures(view: dict[str, Any]) -> list[str]:
     if not view["failed"]:
         return []
     rows = [
-        (text(method.name), text(category_of(job)), job["seed"], text(job["error"]))
-        for method, job in view["failed"]
+        (text(method.name), text(category_of(row)), row["seed"], text(row["error"]))
+        for method, row in view["failed"]
     ]
     head = ("Method", "Category", "Seed", "Error")
-    return ["## Failed jobs", _table(head, rows)]
+    return ["## What failed", _table(head, rows)]
 
 
 def _commands(view: dict[str, Any]) -> list[str]:

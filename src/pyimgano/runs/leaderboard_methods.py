@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Figure", "Job", "Method", "category_of", "has_failed", "methods_of", "read_jobs"]
+__all__ = ["Figure", "Method", "Row", "category_of", "has_failed", "methods_of", "read_rows"]
 
-Job = dict[str, str]
-"""A line of ``leaderboard.csv``."""
+Row = dict[str, str]
+"""A line of ``leaderboard.csv``: a result of one category and seed."""
 
 _NAMES = ("detector", "extractor", "settings", "protocol", "shots")
 _NEEDED = {*_NAMES, "dataset", "category", "seed", "error"}
@@ -57,8 +57,8 @@ class Method:
     Attributes
     ----------
     detector, settings, protocol, shots : str
-        Of all jobs; without shots, all good images were learned.
-    jobs : list of Job
+        Of all rows; without shots, all good images were learned.
+    rows : list of Row
         Of all categories and seeds, failed ones too.
     setting : str
         What tells it from other methods with this detector.
@@ -68,7 +68,7 @@ class Method:
     settings: str
     protocol: str
     shots: str
-    jobs: list[Job]
+    rows: list[Row]
     setting: str
 
     @property
@@ -78,31 +78,31 @@ class Method:
 
     def cell(self, column: str, category: str) -> Figure | None:
         """Return a figure in one category, over its seeds."""
-        return _figure([job for job in self.jobs if category_of(job) == category], column)
+        return _figure([row for row in self.rows if category_of(row) == category], column)
 
     def figure(self, column: str) -> Figure | None:
         """Return a figure over all categories."""
-        return _figure(self.jobs, column)
+        return _figure(self.rows, column)
 
     def mean(self, column: str) -> float | None:
-        """Return the mean over all jobs that have the column."""
-        found = _present(value(job, column) for job in self.jobs)
+        """Return the mean over all rows that have the column."""
+        found = _present(value(row, column) for row in self.rows)
         return fmean(found) if found else None
 
     def worst(self, column: str) -> float | None:
-        """Return the largest of all jobs."""
-        return max(_present(value(job, column) for job in self.jobs), default=None)
+        """Return the largest of all rows."""
+        return max(_present(value(row, column) for row in self.rows), default=None)
 
     def rate(self, column: str, of: str) -> Rate:
-        """Count images over all jobs that have both columns."""
-        counted = [(value(job, column), value(job, of)) for job in self.jobs]
+        """Count images over all rows that have both columns."""
+        counted = [(value(row, column), value(row, of)) for row in self.rows]
         known = [(k, n) for k, n in counted if k is not None and n is not None]
         return Rate(int(sum(k for k, _ in known)), int(sum(n for _, n in known)))
 
     @property
     def commands(self) -> list[str]:
-        """What repeats each job, one line each."""
-        return list(dict.fromkeys(job["command"] for job in self.jobs if job.get("command")))
+        """What repeats each result; those of one model share a line."""
+        return list(dict.fromkeys(row["command"] for row in self.rows if row.get("command")))
 
     def covered(self, column: str) -> int:
         """Return how many categories have a figure."""
@@ -112,10 +112,10 @@ class Method:
     @property
     def licences(self) -> str:
         """What its parts may be used under."""
-        return ", ".join(sorted({job.get("licence", "") for job in self.jobs} - {""}))
+        return ", ".join(sorted({row.get("licence", "") for row in self.rows} - {""}))
 
 
-def read_jobs(path: Path) -> list[Job]:
+def read_rows(path: Path) -> list[Row]:
     """Read ``leaderboard.csv``.
 
     Raises
@@ -127,21 +127,21 @@ def read_jobs(path: Path) -> list[Job]:
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file, restval="")
             missing = sorted(_NEEDED - set(table.fieldnames or ()))
-            jobs = list(table)
+            rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read ({error}); give a directory that benchmark wrote"
         ) from error
     if missing:
         raise InputError(f"{path} is no leaderboard: it lacks the columns {', '.join(missing)}")
-    return jobs
+    return rows
 
 
-def methods_of(jobs: Iterable[Job], first: str) -> list[Method]:
-    """Group jobs into methods; those that have all categories first, the best figure on top."""
-    grouped: dict[tuple[str, ...], list[Job]] = defaultdict(list)
-    for job in jobs:
-        grouped[tuple(job[name] for name in _NAMES)].append(job)
+def methods_of(rows: Iterable[Row], first: str) -> list[Method]:
+    """Group rows into methods; those that have all categories first, the best figure on top."""
+    grouped: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[tuple(row[name] for name in _NAMES)].append(row)
     kinds = {key[-2:] for key in grouped}  # a protocol that shots tell is not repeated
     shots = {one for _, one in kinds}
     differ = {
@@ -168,45 +168,45 @@ def methods_of(jobs: Iterable[Job], first: str) -> list[Method]:
     return sorted(methods, key=best_first)
 
 
-def _setting_of(job: Job, differ: Mapping[str, bool]) -> str:
+def _setting_of(row: Row, differ: Mapping[str, bool]) -> str:
     """Return the parts of a method's name that differ, but the detector, and the extractor."""
-    many = "" if job["shots"] == "1" else "s"
-    shots = f"{job['shots']} shot{many}" if job["shots"] else "all goods"
+    many = "" if row["shots"] == "1" else "s"
+    shots = f"{row['shots']} shot{many}" if row["shots"] else "all goods"
     kept = (
-        job["extractor"],
-        *(job[name] for name in ("settings", "protocol") if differ[name]),
+        row["extractor"],
+        *(row[name] for name in ("settings", "protocol") if differ[name]),
         shots if differ["shots"] else "",
     )
     return " · ".join(filter(None, kept))
 
 
-def has_failed(job: Job) -> bool:
-    """Tell whether a job is there for its error alone."""
-    return bool(job["error"]) or job.get("status") == "failed"
+def has_failed(row: Row) -> bool:
+    """Tell whether a row is there for its error alone."""
+    return bool(row["error"]) or row.get("status") == "failed"
 
 
-def category_of(job: Job) -> str:
+def category_of(row: Row) -> str:
     """Return data set and category."""
-    return "/".join(filter(None, (job["dataset"], job["category"])))
+    return "/".join(filter(None, (row["dataset"], row["category"])))
 
 
-def value(job: Job, column: str) -> float | None:
+def value(row: Row, column: str) -> float | None:
     """Return a number, or None of an empty cell, or one that holds no finite number."""
     try:
-        found = float(job.get(column) or "nan")
+        found = float(row.get(column) or "nan")
     except ValueError:
         return None
     return found if math.isfinite(found) else None
 
 
-def _figure(jobs: list[Job], column: str) -> Figure | None:
-    known = [job for job in jobs if value(job, column) is not None]
+def _figure(rows: list[Row], column: str) -> Figure | None:
+    known = [row for row in rows if value(row, column) is not None]
     if not known:
         return None
     mean = fmean(_by(category_of, known, column).values())
     seeds = [
-        _by(category_of, [job for job in known if job["seed"] == seed], column)
-        for seed in {job["seed"] for job in known}
+        _by(category_of, [row for row in known if row["seed"] == seed], column)
+        for seed in {row["seed"] for row in known}
     ]
     width = max(map(len, seeds))
     whole = [fmean(found.values()) for found in seeds if len(found) == width]
@@ -220,19 +220,19 @@ def _figure(jobs: list[Job], column: str) -> Figure | None:
     )
 
 
-def _by(key: Callable[[Job], str], jobs: list[Job], column: str) -> dict[str, float]:
-    """Return the mean of a column, which all the jobs have, for each key."""
+def _by(key: Callable[[Row], str], rows: list[Row], column: str) -> dict[str, float]:
+    """Return the mean of a column, which all the rows have, for each key."""
     found: dict[str, list[float]] = defaultdict(list)
-    for job in jobs:
-        found[key(job)].append(float(job[column]))
+    for row in rows:
+        found[key(row)].append(float(row[column]))
     return {name: fmean(numbers) for name, numbers in found.items()}
 
 
-def _end(jobs: list[Job], column: str, side: str) -> float | None:
+def _end(rows: list[Row], column: str, side: str) -> float | None:
     """Return how far one end of the interval lies from the mean; None where an end is missing."""
-    if any(value(job, f"{column}_{side}") is None for job in jobs):
+    if any(value(row, f"{column}_{side}") is None for row in rows):
         return None
-    ends, means = _by(category_of, jobs, f"{column}_{side}"), _by(category_of, jobs, column)
+    ends, means = _by(category_of, rows, f"{column}_{side}"), _by(category_of, rows, column)
     return math.hypot(*(ends[name] - mean for name, mean in means.items())) / len(means)
 
 

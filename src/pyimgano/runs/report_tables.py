@@ -82,21 +82,37 @@ def metrics_table(metrics: Mapping[str, Any]) -> list[tuple[str, object, str, bo
     """Return (name, value, meaning, oracle) of each metric; an undefined one says why."""
     reasons, intervals = metrics.get("undefined") or {}, metrics.get("intervals") or {}
     order = {name: place for place, name in enumerate(_METRICS)}
-    told = sorted(metrics.keys() - _COUNTED, key=lambda name: (order.get(name, len(order)), name))
+    told = sorted(
+        metrics.keys() - _COUNTED, key=lambda name: (order.get(_base(name), len(order)), name)
+    )
     table = []
     for key, value in flat({name: metrics[name] for name in told}):
-        name, meaning = _METRICS.get(key, (key, ""))
+        name, meaning = _named(key)
         if None not in (ends := intervals.get(key) or (None,)):
             meaning += "; 95 % interval {:.3f} to {:.3f}".format(*ends)
         oracle = "f1max" in key or "oracle" in key
         table.append((name, value, reasons.get(key, meaning), oracle))
     known = {key for key, _ in flat(metrics)}
     table += [
-        (_METRICS.get(key, (key,))[0], None, why, False)
-        for key, why in reasons.items()
-        if key not in known
+        (_named(key)[0], None, why, False) for key, why in reasons.items() if key not in known
     ]
     return table
+
+
+def _base(key: str) -> str:
+    """Return the metric of which this is a part: that of one kind of defect."""
+    return next((one for one in ("aspro_0.05", "auroc") if key.startswith(f"{one}_")), key)
+
+
+def _named(key: str) -> tuple[str, str]:
+    """Return name and meaning of a metric."""
+    base = _base(key)
+    if base == key:
+        return _METRICS.get(key, (key, ""))
+    kind = key.removeprefix(f"{base}_").replace("_", " ")
+    mean = kind == "mean of kinds"
+    meaning = "as MVTec LOCO is compared" if mean else "this kind of defect among all good images"
+    return f"{_METRICS[base][0]}, {kind}", meaning
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pyimgano.atomic import locked, output_errors, write_atomic
+from pyimgano.datasets._checks import read_truth
 from pyimgano.errors import ImageError, ParameterError
 from pyimgano.metrics.image import auroc
 from pyimgano.metrics.ranks import rank_maps
@@ -129,12 +130,11 @@ class _Disturbed(Sequence[Any]):
             return self._samples[index]
         return corrupt(image, *self._how, seed=self._detector.seed)[0]
 
-    def masks(self, dataset: Dataset, judged: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    def masks(self, judged: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
         """Move the mask of each judged image as the image was moved; all false if it is good."""
-        for sample, mask, fine in zip(self._samples, dataset.masks(), judged, strict=True):
-            if not fine:
-                continue
-            image = self._detector.intake_.see(sample)
+        for place in np.flatnonzero(judged).tolist():
+            sample = self._samples[place]
+            image, mask = self._detector.intake_.see(sample), read_truth(sample)
             truth = np.zeros(image.shape[:2], bool) if mask is None else mask
             moved = corrupt(image, *self._how, seed=self._detector.seed, mask=truth)[1]
             yield cast("NDArray[np.bool_]", moved)
@@ -167,7 +167,7 @@ def _row(
     row["auroc"] = auroc(truth, np.array(scores)[judged]) if both else None
     drawn = [one for one in maps if one is not None]
     if both and dataset.info.has_masks and len(drawn) == truth.size:
-        pro = mean_pro(rank_maps(list(disturbed.masks(dataset, judged)), drawn), 0.3)
+        pro = mean_pro(rank_maps(list(disturbed.masks(judged)), drawn), 0.3)
         row["aupro_0.3"] = None if isinstance(pro, str) else pro
     return {**row, **(_rates(truth, labels) if detector.is_calibrated else {})}
 
