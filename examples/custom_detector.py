@@ -11,9 +11,9 @@ from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.registry import Metadata
 
 
-@DETECTORS.register("vision_subspace", Metadata(summary="Residual of patches after PCA."))
+@DETECTORS.register("vision_residual", Metadata(summary="Residual of patches after PCA."))
 @dataclass(kw_only=True, eq=False)
-class Subspace(FeatureDetector):
+class Residual(FeatureDetector):
     """Fields are parameters; what ends in an underscore is learned, and saved with the model.
 
     Parameters
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     made = [render_part(np.random.default_rng(i), (128, 128)) for i in range(25)]
     detector = pyimgano.fit(
         [part.image for part in made[:24]],
-        detector="vision_subspace",
+        detector="vision_residual",
         extractor="handcrafted",
         size=128,
     )

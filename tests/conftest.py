@@ -50,7 +50,11 @@ def named_fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "pyimgano-fakes",
         {
             "pyimgano.extractors": {"tiny": "fakes:TinyExtractor"},
-            "pyimgano.detectors": {"cells": "fakes:CellDetector", "level": "fakes:LevelDetector"},
+            "pyimgano.detectors": {
+                "cells": "fakes:CellDetector",
+                "level": "fakes:LevelDetector",
+                "mutual": "fakes:MutualDetector",
+            },
         },
     )
     path = os.pathsep.join([str(folder), str(Path(__file__).parent)])
@@ -59,6 +63,7 @@ def named_fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         fakes.entered(EXTRACTORS, "tiny", fakes.TinyExtractor),
         fakes.entered(DETECTORS, "cells", fakes.CellDetector),
         fakes.entered(DETECTORS, "level", fakes.LevelDetector),
+        fakes.entered(DETECTORS, "mutual", fakes.MutualDetector),
     ):
         patch.setenv("PYTHONPATH", path)
         yield folder

@@ -12,7 +12,7 @@ import numpy as np
 
 from pyimgano.detector import Detector
 from pyimgano.features.base import PatchFeatures
-from pyimgano.judging import Reading
+from pyimgano.judging import Reading, require_company
 from pyimgano.map_detector import MapDetector
 from pyimgano.models.knn_index import NumpyIndex
 from pyimgano.registry import Metadata
@@ -135,6 +135,35 @@ class CellDetector(MapDetector):
         return Reading(float(drawn.max()), full)
 
 
+@dataclass(kw_only=True, eq=False)
+class MutualDetector(CellDetector):
+    """Distance of each cell's mean colour from its median in the other images of the batch."""
+
+    @property
+    def is_transductive(self) -> bool:
+        return True
+
+    def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        return self._read_together([self._look(image) for image in images])
+
+    def _look(self, image: NDArray[np.uint8]) -> Any:
+        if tuple(image[0, 0]) == POISON:
+            raise ValueError("poison")
+        return _cells(image), image.shape[1::-1]
+
+    def _read_together(self, looks: Sequence[Any]) -> list[Reading]:
+        require_company(looks)
+        return [self._by(looks, [*looks[:i], *looks[i + 1 :]], i) for i in range(len(looks))]
+
+    def _by(self, looks: Sequence[Any], others: Sequence[Any], i: int) -> Reading:
+        import cv2
+
+        cells, size = looks[i]
+        drawn = np.abs(cells - np.median([one for one, _ in others], axis=0)).max(axis=2)
+        full = cv2.resize(drawn.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        return Reading(float(drawn.max()), full)
+
+
 def _cells(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     import cv2
 
@@ -189,6 +218,16 @@ class LooksAround(CellDetector):
         found = super()._infer(images)
         most = max(one.score for one in found)
         return [Reading(one.score / most, one.map) for one in found]
+
+
+class AsksTheNext(MutualDetector):
+    def _by(self, looks: Sequence[Any], others: Sequence[Any], i: int) -> Reading:
+        return super()._by(looks, [looks[i - 1]], i)
+
+
+class AsksItself(MutualDetector):
+    def _read_together(self, looks: Sequence[Any]) -> list[Reading]:
+        return [self._by(looks, looks, i) for i in range(len(looks))]
 
 
 class Drifts(CellDetector):
@@ -259,6 +298,8 @@ BROKEN = (
     ("refit", Remembers),
     ("refit", TouchesGlobalState),
     ("independence", LooksAround),
+    ("independence", AsksTheNext),
+    ("independence", AsksItself),
     ("forms", Drifts),
     ("sizes", TakesAnySize),
     ("maps", DrawsUpsideDown),

@@ -70,7 +70,7 @@ def test_the_keys_of_a_line_are_named(run_dir: Path) -> None:
 def test_every_verb_has_its_help_in_the_reference() -> None:
     commands: list[Any] = [one for one in app.registered_commands if not one.hidden]
     verbs = {(one.name or one.callback.__name__).rstrip("_") for one in commands}
-    assert set(re.findall(r"\{verb\} (\w+)", PAGES["reference/cli.md"])) == verbs
+    assert set(re.findall(r"\{verb\} ([\w-]+)", PAGES["reference/cli.md"])) == verbs
 
 
 @pytest.mark.parametrize("registry", [DETECTORS, EXTRACTORS, DATASETS], ids=lambda one: one.kind)

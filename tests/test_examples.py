@@ -20,9 +20,9 @@ def refuse(*_, **__):
 socket.socket.connect = socket.create_connection = refuse
 """
 _CONTRACT = """
-from custom_detector import Subspace
+from custom_detector import Residual
 from pyimgano.testing import check_detector
-check_detector(lambda: Subspace(extractor="handcrafted", size=96))
+check_detector(lambda: Residual(extractor="handcrafted", size=96))
 """
 
 
@@ -42,7 +42,7 @@ def test_examples_are_short(script: Path) -> None:
 
 def test_the_detector_in_one_file_keeps_the_contract(tmp_path: Path) -> None:
     """Announced by an entry point as the page says, and found by a fresh process."""
-    points = {"pyimgano.detectors": {"vision_subspace": "custom_detector:Subspace"}}
+    points = {"pyimgano.detectors": {"vision_residual": "custom_detector:Residual"}}
     fakes.distribution(tmp_path, "my-detectors", points)
     done = _python(["-c", _CONTRACT], tmp_path, tmp_path, EXAMPLES)
     assert done.returncode == 0, done.stderr

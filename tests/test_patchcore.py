@@ -12,8 +12,9 @@ from pyimgano.detector_contract import texture
 from pyimgano.errors import ParameterError
 from pyimgano.maps.upsample import upsample
 from pyimgano.models._coreset import greedy_k_center
+from pyimgano.models._neighbourhood import pooled as pooled_by_layer
 from pyimgano.models.knn_index import INDEXES
-from pyimgano.models.patchcore import PatchCore, _pooled
+from pyimgano.models.patchcore import PatchCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +107,7 @@ def test_patches_are_averaged_over_their_neighbourhood(side: int) -> None:
 
 def test_each_layer_is_averaged_over_its_own_cells() -> None:
     grid = np.random.default_rng(0).normal(size=(9, 11, 5)).astype(np.float32)
-    found = _pooled(grid[None], 3, ((2, 1), (3, 2)))[0]
+    found = pooled_by_layer(grid[None], 3, ((2, 1), (3, 2)))[0]
     np.testing.assert_allclose(found[..., :2], pooled(grid[..., :2], 3), atol=1e-6)
     np.testing.assert_allclose(found[..., 2:], pooled(grid[..., 2:], 5), atol=1e-6)
 

@@ -41,9 +41,9 @@ def asked(shell: str, typed: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("pyimgano f", ["fit"]),
+        ("pyimgano f", ["fit", "fetch"]),
         ("pyimgano fit good --detector ", list(DETECTORS)),
-        ("pyimgano fit good --threads 2 --detector vision_pat", ["vision_patchcore"]),
+        ("pyimgano fit good --threads 2 --detector vision_soft", ["vision_softpatch"]),
         ("pyimgano evaluate --extractor ", ["auto", *EXTRACTORS]),
         ("pyimgano evaluate --dataset ", list(DATASETS)),
         ("pyimgano list e", ["extractors"]),

@@ -15,7 +15,8 @@ from cli_calls import SMALL, call, write_parts
 from pyimgano.cli._app import app
 
 VERBS = ("demo", "fit", "predict", "evaluate", "benchmark", "report", "doctor", "list", "check")
-MODEL, RUN = "model.pyimg", "run"
+VERBS += ("fetch", "bundle-weights")
+MODEL, RUN, NET = "model.pyimg", "run", "dinov2_vits14"
 RIGHT = {
     "demo": ("--out", "demo"),
     "fit": ("flange/train/good", "-o", "again.pyimg", *SMALL),
@@ -26,6 +27,8 @@ RIGHT = {
     "doctor": (),
     "list": (),
     "check": ("flange/train/good",),
+    "fetch": (NET, "--to", "weights"),
+    "bundle-weights": (NET, "--from", "weights", "--out", "weights.zip"),
 }
 WRONG = {
     "demo": [("--out", "notes.txt"), ("--out", "flange")],
@@ -65,6 +68,13 @@ WRONG = {
     "doctor": [("more",)],
     "list": [("detector",)],
     "check": [("nowhere",), ("notes.txt",), ("empty",)],
+    "fetch": [(), ("dinov2_vits1",), (NET, "--form", "weights")],
+    "bundle-weights": [
+        ("--out", "x.zip"),
+        (NET,),
+        (NET, "--from", "empty", "--out", "x.zip"),
+        (NET, "--from", "weights", "--out", "empty"),
+    ],
 }
 
 
@@ -75,6 +85,8 @@ def place(tmp_path_factory):
     write_parts(folder)
     (folder / "empty").mkdir()
     (folder / "notes.txt").write_text("no image")
+    (folder / "weights").mkdir()
+    (folder / "weights" / f"{NET}_pretrain.pth").write_bytes(b"weights")
     good, test = folder / "flange" / "train" / "good", folder / "flange" / "test" / "good"
     assert call("fit", good, "-o", folder / MODEL, *SMALL).code == 0
     assert call("predict", folder / MODEL, test, "--out", folder / RUN).code == 0
@@ -123,7 +135,7 @@ def test_quiet_leaves_the_answer_alone(verb):
 def test_an_error_is_one_line_and_debug_shows_where_it_comes_from(verb, given):
     ended = call(verb, *given, "--json")
     assert (ended.code, ended.out) == (2, "")
-    assert re.fullmatch(r"(judging 9 images \.\.\.\n)?error: [^\n]{20,}\n", ended.err)
+    assert re.fullmatch(r"((judging|bundling) [^\n]+ \.\.\.\n)?error: [^\n]{20,}\n", ended.err)
     told = call(verb, *given, "--debug")
     assert (told.code, told.out) == (2, "")
     assert "Traceback" in told.err
@@ -146,7 +158,7 @@ def test_in_a_narrow_window_without_colours(verb, monkeypatch):
     assert "…" not in done.stdout, "nothing is cut off"
     whole = ("next:", "to run", "[")  # lines to copy stay whole
     for line in done.stdout.splitlines():
-        assert len(line) <= 60 or line.startswith(whole) or "/" in line
+        assert len(line) <= 60 or line.startswith(whole) or re.search(r"/|[0-9a-f]{64}", line)
 
 
 def in_a_terminal(*arguments: str, **environment: str) -> tuple[int, str]:

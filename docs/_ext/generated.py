@@ -47,7 +47,8 @@ class RegistryTable(_Generated):
     required_arguments = 1
 
     def lines(self) -> Iterator[str]:
-        entries = registries()[self.arguments[0]].entries()
+        every = registries()[self.arguments[0]].entries()
+        entries = [one for one in every if not one.metadata.family]
         columns = {
             "name": [f"`{one.name}`" for one in entries],
             "what it is": [one.metadata.summary for one in entries],
@@ -58,6 +59,9 @@ class RegistryTable(_Generated):
         kept = {name: cells for name, cells in columns.items() if any(cells)}
         yield from _table(list(kept), zip(*kept.values(), strict=True))
         for one in entries:
+            aliases = [f"`{each.name}`" for each in every if each.metadata.family == one.name]
+            if aliases:
+                yield from ("", f"Aliases of `{one.name}`: {', '.join(aliases)}.")
             layout = dict(one.metadata.details).get("layout")
             if layout:
                 yield from ("", f"Layout of `{one.name}`:", "", "```text", layout, "```")

@@ -10,6 +10,7 @@ import numpy as np
 from pyimgano import calibration as calibrations
 from pyimgano import images
 from pyimgano.errors import CalibrationError
+from pyimgano.judging import Batchwise
 from pyimgano.learned import Learned
 from pyimgano.tuned import Setting
 
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Calibrating"]
 
+_OTHER_BATCH = (
+    "a score belongs to its batch, and a batch with defects, or of another size, scores good "
+    "images otherwise than one of good images alone"
+)
 _log = logging.getLogger(__name__)
 
 
-class Calibrating(Learned):
+class Calibrating(Batchwise, Learned):
     """What `Detector` does with out-of-sample readings; the hooks are a subclass's to override."""
 
     if TYPE_CHECKING:  # parameters of the detector
@@ -80,7 +85,8 @@ class Calibrating(Learned):
         if found.warning:
             _log.warning("%s", found.warning)
         self.decision_scores_, self.threshold_ = scores, found.threshold
-        self.certainty_ = found.certainty
+        doubted = self.is_transductive
+        self.certainty_ = found.certainty.doubted(_OTHER_BATCH) if doubted else found.certainty
         self.suspects_ = tuple(names[i] for i in found.suspects)
         kept = [i for i in range(len(names)) if i not in found.suspects]
         self.pixel_threshold_ = self._calibrate_maps(readings, kept)

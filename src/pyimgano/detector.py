@@ -94,13 +94,17 @@ class Detector(Calibrating, Estimator):
 
     @abstractmethod
     def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
-        """Score (and draw) a few accepted images, each independently of the others."""
+        """Score (and draw) accepted images, each by itself; by each other if transductive."""
 
     def _learn(self, images: Images, blocks: NDArray[np.int64]) -> Sequence[Reading]:
         """Learn from all images, and return a reading of each that did not learn from its block.
 
         This default fits once a block; a subclass that can share work between blocks overrides it.
+        Where images judge each other, each is left out of what it is judged by anyway.
         """
+        if self.is_transductive:
+            self._fit(images)
+            return self._read(images)
         readings: list[Reading] = [Reading(math.nan)] * len(images)
         for block in np.unique(blocks):
             part = self.clone()
@@ -113,6 +117,8 @@ class Detector(Calibrating, Estimator):
 
     def _read(self, images: Images) -> Sequence[Reading]:
         """Return a reading of each image; override it to draw maps only when they are asked for."""
+        if self.is_transductive:
+            return self._read_together([self._look(image) for image in images])
         return [self._infer([image])[0] for image in images]
 
     def _check_parameters(self) -> None:
@@ -167,12 +173,14 @@ class Detector(Calibrating, Estimator):
             If calibration images were learned from, or their scores are not finite.
         """
         self._check_parameters()
-        few = FewShot.asked(defects, tune=tune, miss_cost=miss_cost)
+        few = FewShot.asked(self, defects, tune=tune, miss_cost=miss_cost)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
         self.intake_, self.skipped_, self.suspects_ = goods.images.intake, goods.skipped, ()
         blocks = block_folds(goods.groups, self.folds)
+        if self.is_transductive:
+            blocks = np.arange(len(blocks))
         count = len(np.unique(blocks))
         readings: Sequence[Reading] = ()
         if calibration is None and count > 1:
@@ -223,7 +231,7 @@ class Detector(Calibrating, Estimator):
             tomorrow would be rejected.
         """
         intake = self._require_fitted()
-        few = FewShot.asked(defects, tune=tune, miss_cost=miss_cost)
+        few = FewShot.asked(self, defects, tune=tune, miss_cost=miss_cost)
         goods = learn(as_sources(good), any_size=True, bit_depth=None)
         seen = set(self.hashes_).intersection(goods.hashes)
         if seen:
@@ -240,6 +248,9 @@ class Detector(Calibrating, Estimator):
     @final
     def inspect(self, X: Any, *, batch_size: int = 8) -> Inspecting:  # noqa: N803
         """Judge images one after another with constant memory; never raises for an image.
+
+        A transductive detector sees all of them first: it keeps the features of the batch, and of
+        a batch of one it can say nothing.
 
         Parameters
         ----------
@@ -275,6 +286,8 @@ class Detector(Calibrating, Estimator):
         seen = prefetch(look, sources)
         limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
         judge = Judge(self._infer, self._finish, *limits)
+        if self.is_transductive:
+            yield from judge.judge_together(seen, self)
         while batch := list(islice(seen, size)):
             yield from judge.judge(batch)
 
@@ -308,7 +321,8 @@ class Detector(Calibrating, Estimator):
     def _golden_scores(self) -> NDArray[np.float64]:
         size = self._require_fitted().sizes[0]
         golden = [golden_image(seed, size) for seed in GOLDEN_SEEDS]
-        return np.array([self._infer([image])[0].score for image in golden])
+        batches = [golden] if self.is_transductive else [[image] for image in golden]
+        return np.array([one.score for batch in batches for one in self._infer(batch)])
 
     def _require_fitted(self) -> Intake:
         if "hashes_" not in vars(self):

@@ -25,7 +25,7 @@ from pyimgano.map_detector import MapDetector
 from pyimgano.metrics import auroc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -70,6 +70,16 @@ class Bench:
     def fitted(self) -> Detector:
         """A detector fitted on `good`; checks leave it as it is."""
         return self.factory().fit(self.good)
+
+    def batches(self, images: Sequence[Any]) -> list[list[Any]]:
+        """Return each image in a batch: alone or, if they judge each other, before good ones."""
+        company = self.fresh[:8] if self.fitted.is_transductive else []
+        return [[image, *company] for image in images]
+
+    def scores(self, images: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the score of each image in its batch."""
+        found = [self.fitted.decision_function(batch)[0] for batch in self.batches(images)]
+        return np.array(found)
 
 
 def check_detector(factory: Callable[[], Detector]) -> None:
@@ -128,7 +138,7 @@ def _shapes(bench: Bench) -> None:
 @_check
 def _decides(bench: Bench) -> None:
     good = bench.fitted.decision_function(bench.fresh)
-    bad = bench.fitted.decision_function(bench.bad)
+    bad = bench.scores(bench.bad)
     labels = [0] * len(good) + [1] * len(bad)
     require(auroc(labels, np.concatenate([good, bad])) >= 0.9, "planted defects must score higher")
     certainty = bench.fitted.certainty_
@@ -155,7 +165,7 @@ def _independence(bench: Bench) -> None:
     scores = bench.fitted.decision_function(batch)
     order = np.random.default_rng(0).permutation(len(batch))
     shuffled = bench.fitted.decision_function([batch[i] for i in order])
-    alone = np.array([bench.fitted.decision_function([image])[0] for image in batch[:3]])
+    alone = scores[:3] if bench.fitted.is_transductive else bench.scores(batch[:3])
     small = [one.score for one in bench.fitted.inspect(batch, batch_size=3)]
     for name, found, expected in (
         ("order", shuffled, scores[order]),
@@ -164,6 +174,9 @@ def _independence(bench: Bench) -> None:
     ):
         same = np.allclose(found, expected, rtol=1e-5, atol=1e-9)
         require(same, f"{name} must not change a score")
+    one = next(iter(bench.fitted.inspect(batch[:1])))
+    judged = one.verdict is not Verdict.ERROR
+    require(judged is not bench.fitted.is_transductive, "a batch of one: see is_transductive")
 
 
 @_check
@@ -178,11 +191,11 @@ def _forms(bench: Bench) -> None:
         forms = [image, path, str(path), Image.fromarray(image), deep]
         forms.append(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
         before = copy.deepcopy(image)
-        scores = bench.fitted.decision_function(forms)
+        scores = bench.scores(forms)
     agree = bool(np.ptp(scores) <= 1e-6 * abs(scores[0]))
     require(agree, f"forms of one image must agree: {scores}")
     require(np.array_equal(before, image), "an input must not be changed")
-    grey = bench.fitted.decision_function([image[..., 0], image[..., :1]])
+    grey = bench.scores([image[..., 0], image[..., :1]])
     require(grey[0] == grey[1], "a grey image is (H, W) or (H, W, 1)")
 
 
@@ -194,7 +207,7 @@ def _sizes(bench: Bench) -> None:
     mixed = bench.factory().fit([*bench.good[:-1], bench.good[-1][:80, :88]])
     scores = mixed.decision_function([odd, bench.bad[1]])
     require(bool(np.isfinite(scores).all()), "mixed sizes work")
-    if isinstance(mixed, MapDetector):
+    if isinstance(mixed, MapDetector) and mixed.draws:
         maps = mixed.predict_anomaly_map([odd, bench.bad[1]])
         require([m.shape for m in maps] == [odd.shape[:2], (SIDE, SIDE)], "maps in original pixels")
 
@@ -202,14 +215,20 @@ def _sizes(bench: Bench) -> None:
 @_check
 def _maps(bench: Bench) -> None:
     detector = bench.fitted
-    if not isinstance(detector, MapDetector):
+    if not isinstance(detector, MapDetector) or not detector.draws:
         return
     maps = np.asarray(detector.predict_anomaly_map(bench.bad))
     expected = (len(bench.bad), SIDE, SIDE)
     require(maps.shape == expected and maps.dtype == np.float32, "maps: float32 (n, H, W)")
     require(bool(np.isfinite(maps).all()), "maps must be finite")
-    alone = detector.get_anomaly_map(bench.bad[0])
-    require(np.allclose(alone, maps[0], rtol=1e-5, atol=1e-6), "a map alone equals that of a batch")
+    if detector.is_transductive:
+        maps = np.stack(
+            [detector.predict_anomaly_map(each)[0] for each in bench.batches(bench.bad)]
+        )
+    else:
+        alone = detector.get_anomaly_map(bench.bad[0])
+        same = np.allclose(alone, maps[0], rtol=1e-5, atol=1e-6)
+        require(same, "a map alone equals that of a batch")
     top, bottom, left, right = PLANTED
     for drawn in maps:
         y, x = np.unravel_index(int(drawn.argmax()), drawn.shape)
@@ -232,8 +251,8 @@ def _bad_input(bench: Bench) -> None:
     verdicts = [one.verdict is Verdict.ERROR for one in found]
     require(verdicts == [False, True, True, True, True, False], f"ERROR records: {verdicts}")
     require(all(one.error for one in found[1:5]), "an ERROR gives its reason")
-    alone = bench.fitted.decision_function([bench.bad[1]])[0]
-    require(bool(np.isclose(found[5].score, alone, rtol=1e-5)), "others go on")
+    expected = bench.fitted.decision_function([bench.bad[0], bench.bad[1]])[1]
+    require(bool(np.isclose(found[5].score, expected, rtol=1e-5)), "others go on")
     require(len(getattr(error, "inspections", ())) == len(mixed), "partial results are kept")
 
 
@@ -267,7 +286,7 @@ def _saves(bench: Bench) -> None:
 def _quiet(bench: Bench) -> None:
     output = io.StringIO()
     with _no_network(), contextlib.redirect_stdout(output):
-        bench.factory().fit(bench.good[:3]).decision_function(bench.bad[:1])
+        bench.factory().fit(bench.good[:3]).decision_function(bench.bad[:2])
     require(not output.getvalue(), "a detector must not print")
 
 

@@ -10,7 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Self, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, final
 
 import numpy as np
 
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["DETECTORS", "Estimator", "versions"]
 
 PARITY = 1e-4
-_RECORDED = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "faiss-cpu", "torch")
+_RECORDED = (
+    *("numpy", "scipy", "opencv-python-headless", "onnxruntime", "faiss-cpu", "torch"),
+    *("pyod", "scikit-learn"),
+)
 _log = logging.getLogger(__name__)
 
 DETECTORS: Registry[type[Any]] = Registry(
@@ -47,7 +50,12 @@ class Estimator(ABC):
     """Fields are parameters; attributes that end in an underscore are learned; nothing else is.
 
     A keyword-only dataclass, so that ``repr``, `clone` and `save` need no code of their own.
+    `load` takes ``renewable`` parameters anew, such as where a file lies now; the ``unsaved`` ones,
+    such as trust, no model file decides.
     """
+
+    renewable: ClassVar[frozenset[str]] = frozenset()
+    unsaved: ClassVar[frozenset[str]] = frozenset()
 
     if not TYPE_CHECKING:
 
@@ -88,7 +96,11 @@ class Estimator(ABC):
         arrays = {key: item for key, item in state.items() if isinstance(item, np.ndarray)}
         manifest = {
             "detector": name,
-            "parameters": {key: _stored(item) for key, item in self.parameters().items()},
+            "parameters": {
+                key: _stored(item)
+                for key, item in self.parameters().items()
+                if key not in self.unsaved
+            },
             "state": {key: encode(item) for key, item in state.items() if key not in arrays},
             "golden": golden.tolist(),
             "versions": versions(),
@@ -108,7 +120,8 @@ class Estimator(ABC):
             Score generated images again and compare with the scores in the file.
         **injected
             Objects that were given as parameters and are in no registry, by parameter name
-            (``extractor=...``); their fingerprint must be the recorded one.
+            (``extractor=...``); their fingerprint must be the recorded one. And parameters that
+            the detector takes anew, such as ``checkpoint=...``.
 
         Raises
         ------
@@ -122,12 +135,14 @@ class Estimator(ABC):
         manifest, arrays = read_archive(path)
         try:
             kind = DETECTORS[manifest["detector"]]
+            renewed = {name: injected.pop(name) for name in kind.renewable & injected.keys()}
             _refuse_surplus(manifest["parameters"], injected)
             parameters = {
                 name: _restored(name, item, injected)
                 for name, item in manifest["parameters"].items()
+                if name not in kind.unsaved
             }
-            loaded = cast(Self, kind(**parameters))
+            loaded = cast(Self, kind(**{**parameters, **renewed}))
             _require_kind(path, loaded, cls)
             state = {name: decode(item) for name, item in manifest["state"].items()}
             loaded._restore({**state, **arrays})
@@ -184,12 +199,14 @@ def versions() -> dict[str, str]:
 
 def _stored(value: Any) -> Any:
     if not isinstance(value, FeatureExtractor):
-        return encode(value)
+        mark = getattr(value, "fingerprint", None)  # any object of the caller's may have one
+        return {"injected": mark} if isinstance(mark, str) else encode(value)
     name = EXTRACTORS.name_of(type(value))
     given: Any = value
     if name is None or not dataclasses.is_dataclass(given):
         return {"injected": value.fingerprint}
-    fields = {f.name: encode(getattr(given, f.name)) for f in dataclasses.fields(given)}
+    kept = (f.name for f in dataclasses.fields(given) if f.metadata.get("stored", True))
+    fields = {name: encode(getattr(given, name)) for name in kept}
     return {"extractor": name, "parameters": fields}
 
 

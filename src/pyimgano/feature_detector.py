@@ -263,6 +263,8 @@ class _Readings(Sequence[Reading]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         size, patches = self._sizes[index], self._patches
+        if patches.scores is not None and not self._detector.draws:
+            return Reading(float(patches.scores[index]))
         drawn = self._draw(index, size)
         if patches.scores is not None:
             return Reading(float(patches.scores[index]), drawn)

@@ -56,14 +56,23 @@ class FewShot:
     miss_cost: float | None = None
 
     @classmethod
-    def asked(cls, defects: Any, *, tune: bool, miss_cost: float | None) -> FewShot | None:
+    def asked(
+        cls, detector: Calibrating, defects: Any, *, tune: bool, miss_cost: float | None
+    ) -> FewShot | None:
         """Return what is asked for, None without defects.
 
         Raises
         ------
         ParameterError
-            If something is to be chosen without defects, or the cost is not positive.
+            If something is to be chosen without defects, the cost is not positive, or the detector
+            is transductive: defects by themselves are no batch like those that are to be judged.
         """
+        if defects is not None and detector.is_transductive:
+            raise ParameterError(
+                f"{type(detector).__name__} judges images by the others of their batch, and "
+                "defects alone would be judged by each other: leave them out, and judge them in a "
+                "batch with good images"
+            )
         if defects is None and (tune or miss_cost is not None):
             raise ParameterError(
                 "tune and miss_cost choose by defects: give some, calibrate(good, defects, ...)"

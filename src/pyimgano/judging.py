@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyimgano import images
-from pyimgano.errors import ImageError, PyimganoError, UnjudgedError
+from pyimgano.errors import ImageError, InputError, PyimganoError, UnjudgedError
 from pyimgano.inspection import Inspection, Inspections, Verdict
 from pyimgano.maps.regions import find_regions
 from pyimgano.records import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Judge", "Reading", "attempt", "require_judged"]
+__all__ = ["Batchwise", "Judge", "Reading", "attempt", "require_company", "require_judged"]
 
 
 class Reading(NamedTuple):
@@ -35,6 +35,26 @@ def attempt(function: Callable[..., Any], *given: Any) -> Any:
         return function(*given)
     except Exception as error:  # noqa: BLE001 - whatever it is, the record says it
         return error
+
+
+class Batchwise:
+    """The hooks of a detector that judges the images of a batch by each other."""
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether a score belongs to the batch: every image is judged by all others in it."""
+        return False
+
+    def _look(self, image: NDArray[np.uint8]) -> Any:
+        """Return what is kept of an image until all others were seen; if transductive."""
+        raise NotImplementedError
+
+    def _read_together(self, looks: Sequence[Any]) -> Sequence[Reading]:
+        """Return a reading of each image of a batch, judged by the others; if transductive.
+
+        `require_company` comes first: of one image alone nothing can be said.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,8 +89,30 @@ class Judge:
         following = iter(readings)
         for source, seen in batch:
             reading = seen if isinstance(seen, Exception) else next(following)
-            origin = source if isinstance(source, Sample) else images.describe(source)
+            origin = _origin(source)
             yield _record(origin, attempt(self._verdict, origin, reading))
+
+    def judge_together(
+        self, pairs: Iterable[tuple[Any, Any]], detector: Batchwise
+    ) -> Iterator[Inspection]:
+        """Judge (source, image or error) pairs by each other, when all of them were seen.
+
+        What cannot be read is no part of the batch. Images are let go at once; what the detector
+        keeps of each stays until the end. Where nothing can be compared, each says why.
+        """
+
+        def look(seen: Any) -> Any:
+            return seen if isinstance(seen, Exception) else attempt(detector._look, seen)
+
+        kept = [(_origin(source), look(seen)) for source, seen in pairs]
+        looks = [one for _, one in kept if not isinstance(one, Exception)]
+        readings: Any = attempt(detector._read_together, looks)
+        places = iter(range(len(looks)))
+        for origin, one in kept:
+            found = one if isinstance(one, Exception) else readings
+            if not isinstance(found, Exception):
+                found = attempt(readings.__getitem__, next(places))
+            yield _record(origin, attempt(self._verdict, origin, found))
 
     def _one(self, image: NDArray[np.uint8]) -> Reading:
         return self.infer([image])[0]
@@ -97,6 +139,15 @@ class Judge:
         )
 
 
+def require_company(looks: Sequence[Any]) -> None:
+    """Raise `InputError` unless there are at least two images to compare."""
+    if len(looks) < 2:
+        raise InputError(
+            "images are judged by the others of their batch, and there is no other that can be "
+            "read: give two at least"
+        )
+
+
 def require_judged(judged: Inspections) -> Inspections:
     """Return judgements, or raise `UnjudgedError` if an image could not be judged."""
     failed = judged.errors
@@ -106,6 +157,10 @@ def require_judged(judged: Inspections) -> Inspections:
             f"{len(failed)} of {len(judged)} images could not be judged: {reasons}", judged
         )
     return judged
+
+
+def _origin(source: Any) -> Sample | str:
+    return source if isinstance(source, Sample) else images.describe(source)
 
 
 def _record(origin: Sample | str, found: Inspection | Exception) -> Inspection:

@@ -39,6 +39,11 @@ class MapDetector(_LearnedMaps, Detector):
 
     postprocess: Pipeline = field(default_factory=Pipeline)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws with these parameters: one that can look at whole images may not."""
+        return True
+
     @final
     def predict_anomaly_map(
         self,
@@ -48,9 +53,13 @@ class MapDetector(_LearnedMaps, Detector):
 
         Raises
         ------
+        InputError
+            If it draws none with these parameters.
         UnjudgedError
             If an image could not be judged; all others are in its ``inspections``.
         """
+        if not self.draws:
+            raise InputError(f"{type(self).__name__} draws no maps with these parameters: {self!r}")
         judged = self._judge_all(X, with_maps=True)
         maps = tuple(drawn for drawn in judged.maps if drawn is not None)
         return np.stack(maps) if len({drawn.shape for drawn in maps}) == 1 else maps
@@ -69,7 +78,9 @@ class MapDetector(_LearnedMaps, Detector):
             raise InputError(f"{type(self).__name__} gave no map")
         return drawn
 
-    def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float:
+    def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float | None:
+        if not self.draws:
+            return None
         maps = _Maps(readings, kept)
         tuned = vars(self).get("tuned_")
         setting = tuned.setting if tuned else None

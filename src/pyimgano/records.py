@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyimgano.errors import ParameterError
 
@@ -140,6 +140,8 @@ class Certainty:
     choices : int
         By what the error probability was divided, because the threshold was chosen among others
         that these images could have set; the bounds hold for all of them at once.
+    doubt : str
+        Why nothing can be certified, however many images there are; empty if something can.
     """
 
     rule: str
@@ -153,10 +155,16 @@ class Certainty:
     bound_without_suspects: float | None
     certified: bool
     choices: int = 1
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         if self.n < 0 or self.dropped < 0 or self.dropped > self.n:
             raise ParameterError(f"impossible counts: n={self.n}, dropped={self.dropped}")
+
+    def doubted(self, why: str) -> Certainty:
+        """Return the same threshold without any bound."""
+        none: dict[str, Any] = {"bound": None, "bound_without_suspects": None, "certified": False}
+        return replace(self, **none, doubt=why)
 
     def describe(self) -> str:
         """Say in one paragraph what is certain, what is not, and how many images would help."""
@@ -165,7 +173,8 @@ class Certainty:
         if self.choices > 1:
             text += ", chosen with the help of defects"
         if self.bound is None:
-            return f"{text}; nothing can be certified from {self.n} good images"
+            why = f": {self.doubt}" if self.doubt else f" from {self.n} good images"
+            return f"{text}; nothing can be certified{why}"
         text += f"; at most {_percent(self.bound)} of good parts rejected, {sure}"
         if self.dropped:
             noun = "suspect was" if self.dropped == 1 else "suspects were"

@@ -42,6 +42,10 @@ class Metadata:
         The extra of pyimgano that it needs; empty for the core.
     modules : tuple of str
         Import names that must be installed for it to run.
+    uses : tuple of str
+        Import names of which it needs some, depending on what it is given.
+    family : str
+        The name of which this one is an alias; lists show a family in one line.
     maps : bool
         Whether a detector gives anomaly maps.
     transductive : bool
@@ -55,6 +59,8 @@ class Metadata:
     licence: str = "Apache-2.0"
     extra: str = ""
     modules: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    family: str = ""
     maps: bool = True
     transductive: bool = False
     details: tuple[tuple[str, str], ...] = ()
@@ -63,6 +69,11 @@ class Metadata:
     def missing(self) -> tuple[str, ...]:
         """Modules that are not installed here."""
         return tuple(name for name in self.modules if not is_available(name))
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Modules that some uses of it need and that are not installed here."""
+        return tuple(name for name in self.uses if not is_available(name))
 
     @property
     def pip_line(self) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, final, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final, overload
 
 import numpy as np
 
 from pyimgano.embedding_detector import EmbeddingDetector
-from pyimgano.errors import ParameterError
-from pyimgano.judging import Reading
+from pyimgano.errors import ImageError, ParameterError
+from pyimgano.judging import Reading, require_company
 from pyimgano.maps.aggregate import Maximum, Mean, TopMean
 from pyimgano.maps.upsample import upsample
 
@@ -29,19 +28,21 @@ __all__ += ["unit"]
 
 
 class Seen(NamedTuple):
-    """Tokens (h, w, d) of one image, what they cover in its own pixels, and its size."""
+    """Tokens (h, w, d) of one image, what they cover in its own pixels, its size, and layers."""
 
     tokens: NDArray[np.float32]
     extent: tuple[float, float, float, float]
     size: tuple[int, int]
+    layers: tuple[tuple[int, int], ...] = ()
 
 
 class Patches(NamedTuple):
-    """Patch distances (h, w) of one image, and where they lie."""
+    """Patch distances (h, w) of one image, where they lie, and its score if it has its own."""
 
     distances: NDArray[np.float32]
     extent: tuple[float, float, float, float]
     size: tuple[int, int]
+    score: float | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,9 +68,13 @@ class TokenDetector(EmbeddingDetector):
     top: float = 0.01
     sigma: float = 4.0
 
-    @abstractmethod
     def _distances(self, seen: Seen) -> NDArray[np.float32]:
         """Return how far each token (h, w) of a new image lies from what was learned."""
+        raise NotImplementedError
+
+    def _mutual(self, batch: Sequence[Seen]) -> list[Patches]:
+        """Return how far the tokens of each image lie from those of the others; if transductive."""
+        raise NotImplementedError
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -83,11 +88,29 @@ class TokenDetector(EmbeddingDetector):
 
     @final
     def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
-        return list(Readings(self, [self._patches(seen) for seen in self._embed(images)]))
+        seen = self._embed(images)
+        if self.is_transductive:
+            return list(self._read_together(seen))
+        return list(Readings(self, [self._patches(one) for one in seen]))
 
     @final
     def _read(self, images: Images) -> Sequence[Reading]:
-        return Readings(self, [self._patches(self._embed([image])[0]) for image in images])
+        seen = map(self._look, images)
+        if self.is_transductive:
+            return self._read_together(list(seen))
+        return Readings(self, [self._patches(one) for one in seen])
+
+    @final
+    def _look(self, image: NDArray[np.uint8]) -> Seen:
+        seen = self._embed([image])[0]
+        if not np.isfinite(seen.tokens).all():  # told of this image, not of all it is compared with
+            raise ImageError("the features of the image are not finite")
+        return seen
+
+    @final
+    def _read_together(self, looks: Sequence[Seen]) -> Sequence[Reading]:
+        require_company(looks)
+        return Readings(self, self._mutual(looks))
 
     def _patches(self, seen: Seen) -> Patches:
         return Patches(self._distances(seen), seen.extent, seen.size)
@@ -101,7 +124,7 @@ class TokenDetector(EmbeddingDetector):
             down, across = height / given.shape[0], width / given.shape[1]
             top, left, bottom, right = grid.extent
             extent = (top * down, left * across, bottom * down, right * across)
-            found.append(Seen(grid.values, extent, (height, width)))
+            found.append(Seen(grid.values, extent, (height, width), grid.layers))
         return found
 
     def _reading(self, patches: Patches) -> Reading:
@@ -110,13 +133,20 @@ class TokenDetector(EmbeddingDetector):
         drawn = upsample(
             patches.distances, patches.size, extent=patches.extent, sigma=float(self.sigma)
         )
-        return Reading(float(score(patches.distances)), drawn)
+        own = patches.score
+        return Reading(float(score(patches.distances)) if own is None else own, drawn)
+
+
+class Draws(Protocol):
+    """What makes a reading of patch distances."""
+
+    def _reading(self, patches: Patches) -> Reading: ...
 
 
 class Readings(Sequence[Reading]):
     """Patch distances as readings; a map is drawn when it is asked for."""
 
-    def __init__(self, detector: TokenDetector, patches: Sequence[Patches]) -> None:
+    def __init__(self, detector: Draws, patches: Sequence[Patches]) -> None:
         self._detector, self._patches = detector, patches
 
     def __len__(self) -> int:

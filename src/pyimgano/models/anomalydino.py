@@ -52,7 +52,7 @@ class _Learned:
 @DETECTORS.register(
     "vision_anomalydino",
     Metadata(
-        summary="Cosine distance to the patches of a few references; made for DINOv2.",
+        summary="Cosine distance to the patches of a few references, or of the batch; for DINOv2.",
         paper="Damm et al., AnomalyDINO, WACV 2025, arXiv 2405.14529",
     ),
 )
@@ -64,8 +64,17 @@ class AnomalyDINO(_Learned, TokenDetector):
     image's out-of-sample score is that of the memory without its own block of images, their
     rotations included.
 
+    With ``reference="batch"`` there is no memory: the images that are judged together are compared
+    with each other, each with all others (section "batched zero-shot"), and the good images given
+    to `fit` only set the threshold, by what they say of each other.
+
     Parameters
     ----------
+    reference : str
+        ``"goods"``, or ``"batch"``.
+    lowest : float
+        Of the other images' patches, the share whose distances are averaged, the smallest ones; for
+        ``"batch"`` only.
     rotations : str
         ``"agnostic"``: references also in all steps of 45 degrees; ``"informed"``: in the
         ``angles`` at which the part is known to lie; ``"none"``.
@@ -78,7 +87,7 @@ class AnomalyDINO(_Learned, TokenDetector):
         Least first principal component of the foreground. None: 10 for DINOv2, as published, and
         half the component's deviation for others, whose scale is another.
     n_neighbors : int
-        Nearest patches whose distances are averaged.
+        Nearest patches whose distances are averaged; for ``"goods"`` only, as are rotations.
     index : str
         A name for `create_index`.
 
@@ -92,8 +101,13 @@ class AnomalyDINO(_Learned, TokenDetector):
     The memory takes rows x channels x 4 bytes and is never thinned out; with many references
     ``rotations="none"`` makes it eight times smaller. Rotation is about the centre of the pixels,
     so that a quarter turn moves pixels and mixes none; the authors' program is off by half a pixel.
+
+    **A batch** takes the time of comparing every patch with every other. The authors' program
+    averages one distance less than ``lowest`` says.
     """
 
+    reference: str = "goods"
+    lowest: float = 0.001
     rotations: str = "agnostic"
     angles: tuple[float, ...] = ()
     mask: str = "auto"
@@ -103,6 +117,7 @@ class AnomalyDINO(_Learned, TokenDetector):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        check_choice("reference", self.reference, ("goods", "batch"))
         check_choice("rotations", self.rotations, ("agnostic", "informed", "none"))
         check_choice("mask", self.mask, ("auto", "always", "never"))
         if (self.rotations == "informed") != bool(self.angles):
@@ -110,19 +125,38 @@ class AnomalyDINO(_Learned, TokenDetector):
                 "angles belong to rotations='informed', which needs at least one: "
                 f"rotations={self.rotations!r}, angles={self.angles!r}"
             )
-        if self.n_neighbors < 1:
-            raise ParameterError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
+        if self.n_neighbors < 1 or not 0 < self.lowest <= 1:
+            raise ParameterError(
+                "n_neighbors must be at least 1, lowest a share in (0, 1]: "
+                f"n_neighbors={self.n_neighbors}, lowest={self.lowest}"
+            )
+        if self.is_transductive and (self.angles or self.n_neighbors > 1):
+            raise ParameterError(
+                "the images of a batch are compared as they lie, by the share lowest: leave angles "
+                "and n_neighbors out, or give reference='goods'"
+            )
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether the batch is the reference."""
+        return self.reference == "batch"
 
     @final
     def _fit(self, images: Images) -> None:
-        self._remember(images, np.zeros(len(images), np.int64))
+        if self.is_transductive:
+            self.extractor_ = resolve_extractor(self.extractor)
+            self.masks_ = self._decide_masks(self._look(images[0]).tokens)
+        else:
+            self._remember(images, np.zeros(len(images), np.int64))
 
     @final
     def _learn(self, images: Images, blocks: NDArray[np.int64]) -> Sequence[Reading]:
+        if self.is_transductive:
+            return super()._learn(images, blocks)
         upright = self._remember(images, blocks)
-        pairs = zip(upright, blocks.tolist(), strict=True)
+        pairs, k = zip(upright, blocks.tolist(), strict=True), self.n_neighbors
         found = [
-            Patches(self._search(seen.tokens, mask, block), seen.extent, seen.size)
+            Patches(_search(self.index_, seen.tokens, mask, k, block), seen.extent, seen.size)
             for (seen, mask), block in pairs
         ]
         return Readings(self, found)
@@ -161,18 +195,20 @@ class AnomalyDINO(_Learned, TokenDetector):
 
     def _distances(self, seen: Seen) -> NDArray[np.float32]:
         rows = unit(seen.tokens).reshape(seen.tokens.shape)
-        return self._search(rows, self._mask_of(seen.tokens), NOBODY)
+        return _search(self.index_, rows, self._mask_of(seen.tokens), self.n_neighbors)
 
-    def _search(
-        self, tokens: NDArray[np.float32], mask: NDArray[np.bool_], without: int
-    ) -> NDArray[np.float32]:
-        """Return each patch's distance to the memory without one block; 0 where it is masked."""
-        exclude = None if without == NOBODY else np.full(int(mask.sum()), without, np.int64)
-        found, _ = self.index_.kneighbors(tokens[mask], self.n_neighbors, exclude)
-        distances = np.zeros(mask.shape, np.float32)
-        # For vectors of length 1, half the squared distance is 1 - cos.
-        distances[mask] = (found**2 / 2).mean(axis=1)
-        return distances
+    @final
+    def _mutual(self, batch: Sequence[Seen]) -> list[Patches]:
+        rows = [unit(seen.tokens) for seen in batch]
+        owners = np.repeat(np.arange(len(batch)), [len(part) for part in rows])
+        index = create_index(self.index).fit(np.concatenate(rows), owners)
+        found = []
+        for own, (seen, part) in enumerate(zip(batch, rows, strict=True)):
+            count = max(1, int(self.lowest * (len(owners) - len(part))))
+            tokens, mask = part.reshape(seen.tokens.shape), self._mask_of(seen.tokens)
+            distances = _search(index, tokens, mask, count, own)
+            found.append(Patches(distances, seen.extent, seen.size))
+        return found
 
     def _decide_masks(self, tokens: NDArray[np.float32]) -> bool:
         if self.mask == "auto":
@@ -191,12 +227,32 @@ class AnomalyDINO(_Learned, TokenDetector):
 
     def _state(self) -> dict[str, Any]:
         state = super()._state()
-        del state["index_"]
+        state.pop("index_", None)
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:
         super()._restore(state)
-        self.index_ = create_index(self.index).fit(self.bank_)
+        if "bank_" in state:
+            self.index_ = create_index(self.index).fit(self.bank_)
+
+
+def _search(
+    index: NearestNeighborIndex,
+    tokens: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    count: int,
+    without: int = NOBODY,
+) -> NDArray[np.float32]:
+    """Return each patch's distance to the ``count`` nearest of a memory without one of its groups.
+
+    It is 0 where a patch is masked.
+    """
+    exclude = None if without == NOBODY else np.full(int(mask.sum()), without, np.int64)
+    found, _ = index.kneighbors(tokens[mask], count, exclude)
+    distances = np.zeros(mask.shape, np.float32)
+    # For vectors of length 1, half the squared distance is 1 - cos.
+    distances[mask] = (found**2 / 2).mean(axis=1)
+    return distances
 
 
 def _announce(views: Sequence[Seen], count: int) -> None:

@@ -12,6 +12,7 @@ from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.models._coreset import greedy_k_center
+from pyimgano.models._neighbourhood import check_neighbourhood, pooled
 from pyimgano.models.knn_index import NearestNeighborIndex, create_index
 from pyimgano.registry import Metadata
 
@@ -75,8 +76,7 @@ class PatchCore(_Learned, FeatureDetector):
         super()._check_parameters()
         if not 0 < self.coreset <= 1:
             raise ParameterError(f"coreset is a share in (0, 1], got {self.coreset}")
-        if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
-            raise ParameterError(f"neighbourhood must be odd, got {self.neighbourhood}")
+        check_neighbourhood(self.neighbourhood)
         if min(self.n_neighbors, self.max_rows) < 1 or self.reweight < 0 or self.reweight == 1:
             raise ParameterError(
                 "n_neighbors and max_rows must be at least 1; reweight 0, or 2 and more (with one "
@@ -103,7 +103,7 @@ class PatchCore(_Learned, FeatureDetector):
     ) -> NDArray[np.float32]:
         """Return ``cells`` patches of each image, (n * cells, d)."""
         n, height, width, dimension = features.shape
-        rows = _pooled(features, self.neighbourhood, self.layers_).reshape(
+        rows = pooled(features, self.neighbourhood, self.layers_).reshape(
             n, height * width, dimension
         )
         if cells < height * width:
@@ -122,7 +122,7 @@ class PatchCore(_Learned, FeatureDetector):
     def _search(self, features: NDArray[np.float32], without: NDArray[np.int64]) -> PatchScores:
         """Score images by the memory without the blocks that they may not see."""
         n, height, width, dimension = features.shape
-        rows = _pooled(features, self.neighbourhood, self.layers_).reshape(-1, dimension)
+        rows = pooled(features, self.neighbourhood, self.layers_).reshape(-1, dimension)
         exclude = np.repeat(without, height * width)
         distances, nearest = self.index_.kneighbors(rows, self.n_neighbors, exclude)
         maps = distances.mean(axis=1).astype(np.float32).reshape(n, height, width)
@@ -158,34 +158,3 @@ class PatchCore(_Learned, FeatureDetector):
     def _restore(self, state: dict[str, Any]) -> None:
         super()._restore(state)
         self._index()
-
-
-def _pooled(
-    features: NDArray[np.float32], side: int, layers: tuple[tuple[int, int], ...]
-) -> NDArray[np.float32]:
-    """Mean over a square of each layer's own cells (n, h, w, d).
-
-    Beyond the border stand zeros, as in the official code: a patch at the border differs from the
-    same patch inside, which tells a missing part from the background around the part.
-    """
-    if side == 1:
-        return features
-    pooled = np.empty_like(features)
-    first = 0
-    for count, step in layers or ((features.shape[3], 1),):
-        channels = slice(first, first + count)
-        reach = (side - 1) * step + 1
-        for image, out in zip(features[..., channels], pooled[..., channels], strict=True):
-            down = _averaged(image, reach)
-            out[:] = _averaged(down.swapaxes(0, 1), reach).swapaxes(0, 1)
-        first += count
-    return pooled
-
-
-def _averaged(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Mean over a window along the first axis; scipy.ndimage takes longer to import than to run."""
-    total = values.astype(np.float64)
-    for step in range(1, min(reach // 2, len(values) - 1) + 1):
-        total[step:] += values[:-step]
-        total[:-step] += values[step:]
-    return (total / reach).astype(np.float32)
