@@ -163,6 +163,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(goods, tmp_p
         (("--extractor", "handcraftd"), "did you mean 'handcrafted'?"),
         (("--set", "corset=0.1"), "no parameter 'corset'; did you mean 'coreset'?"),
         (("--set", "zzzz=1"), "it has: aggregation, any_size"),
+        (("--set", "unsaved=1"), "has no parameter 'unsaved'; it has: aggregation"),
         (("--set", "coreset"), "--set takes KEY=VALUE"),
         (("--set", "coreset=many"), "coreset must be a number"),
         (("--set", "bit_depth=1.5"), "bit_depth must be a whole number or null"),

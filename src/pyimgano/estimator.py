@@ -66,6 +66,12 @@ class Estimator(ABC):
             raise AttributeError(f"{kind!r} has no attribute {name!r}")
 
     @final
+    @classmethod
+    def parameter_types(cls) -> dict[str, str]:
+        """Return the parameters by name, with their types as written."""
+        return {f.name: str(f.type) for f in dataclasses.fields(cls)}
+
+    @final
     def parameters(self) -> dict[str, Any]:
         """Return the parameters by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

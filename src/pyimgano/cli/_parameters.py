@@ -170,7 +170,7 @@ def make_detector(
     from pyimgano.features.base import resolve_extractor
     from pyimgano.models import create_detector
 
-    kinds = {key: str(field.type) for key, field in DETECTORS[name].__dataclass_fields__.items()}
+    kinds = DETECTORS[name].parameter_types()
     given["contamination"] = parse_share(false_reject)
     if "extractor" in kinds:
         resolve_extractor(extractor)

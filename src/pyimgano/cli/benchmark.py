@@ -211,7 +211,7 @@ def _detectors(
     """Make every combination; a setting goes to the detectors that have such a parameter."""
     kinds = registries()["detectors"]
     chosen = _chosen("detectors", names or [DEFAULT])
-    fields = {name: kinds[name].__dataclass_fields__ for name in chosen}
+    fields = {name: kinds[name].parameter_types() for name in chosen}
     made = []
     for name in chosen:
         fitting = [

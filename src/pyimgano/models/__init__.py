@@ -51,7 +51,7 @@ def create_detector(name: str, **parameters: Any) -> Detector:
     try:
         detector: Detector = entry.value(**parameters)
     except TypeError as error:
-        known = ", ".join(sorted(entry.value.__dataclass_fields__))
+        known = ", ".join(sorted(entry.value.parameter_types()))
         raise ParameterError(f"{name}: {error}; its parameters are {known}") from error
     return detector
 
