@@ -175,12 +175,13 @@ def test_weights_are_found_in_a_hub_folder_and_where_the_variable_says(tiny, tmp
     assert digest in DinoV2S14(download=True).fingerprint
     path.unlink()
     monkeypatch.delenv("PYIMGANO_WEIGHTS")
-    monkeypatch.setattr(dinov2, "_URL", (tmp_path / "mirror").as_uri())
+    mirror = tmp_path / "mirror" / path.name
+    entry = dataclasses.replace(dinov2.WEIGHTS["dinov2_vits14"], url=mirror.as_uri())
+    monkeypatch.setattr(dinov2, "WEIGHTS", {"dinov2_vits14": entry})
     with pytest.raises(ArchiveError, match="cannot be fetched"):
         _ = DinoV2S14(download=True).fingerprint
-    mirror = tmp_path / "mirror" / "dinov2_vits14"
-    mirror.mkdir(parents=True)
-    saved(mirror / "dinov2_vits14_pretrain.pth", state)
+    mirror.parent.mkdir()
+    saved(mirror, state)
     assert "sha256" in DinoV2S14(download=True).fingerprint
     assert path.is_file()
 
