@@ -21,27 +21,12 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = [
-    "leaks",
-    "mask_problems",
-    "problems",
-    "read_channels",
-    "read_truth",
-    "refuse_repeats",
-    "split_groups",
-]
+__all__ = ["leaks", "mask_problems", "problems", "read_channels", "read_truth", "refuse_repeats"]
+__all__ += ["split_groups"]
 
 
 def refuse_repeats(samples: Sequence[Sample]) -> None:
-    """Refuse an image that is listed twice, for it may leak into the test, and a shared mask.
-
-    Raises
-    ------
-    DatasetError
-        If two samples are of one image.
-    MaskError
-        If two samples have one mask.
-    """
+    """Refuse an image that is listed twice, for it may leak into the test, and a shared mask."""
     images: set[Path] = set()
     owners: dict[Path, Path] = {}
     for sample in samples:
@@ -59,15 +44,7 @@ def refuse_repeats(samples: Sequence[Sample]) -> None:
 
 
 def read_truth(sample: Sample) -> NDArray[np.bool_] | None:
-    """Read the mask (H, W) of a sample, None of good ones; of a folder it is the union.
-
-    Raises
-    ------
-    MaskError
-        If a mask cannot be read or has another size than its image.
-    ImageReadError
-        If the header of the image cannot be read.
-    """
+    """Read the mask (H, W) of a sample, None of good ones; of a folder it is the union."""
     return None if sample.label == GOOD else _marked(sample)
 
 
@@ -79,13 +56,7 @@ def _marked(sample: Sample) -> NDArray[np.bool_] | None:
 
 
 def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] | None:
-    """Read the mask files of a sample one by one, each with its saturation area; None without.
-
-    Raises
-    ------
-    MaskError
-        As `read_truth`; or if a file does not hold exactly one declared value.
-    """
+    """Read the mask files of a sample one by one, each with its saturation area; None without."""
     from pyimgano.metrics.saturation import saturation_area
 
     if sample.mask_path is None or sample.label == GOOD:
@@ -133,13 +104,7 @@ def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
 
 
 def mask_problems(sample: Sample, *, masked: bool) -> Iterator[str]:
-    """Read the mask of a sample and say what is wrong.
-
-    Raises
-    ------
-    MaskError
-        If it cannot be used: no figure of pixels can be had then.
-    """
+    """Read the mask of a sample and say what is wrong."""
     try:
         truth = _marked(sample)
     except ImageError:  # whoever reads the image says so

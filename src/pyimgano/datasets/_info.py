@@ -23,27 +23,21 @@ class DatasetInfo:
 
     Parameters
     ----------
-    name : str
-        Registered name of its reader: ``"mvtec"``.
-    category : str
-        What is shown: ``"screw"``.
+    name, category : str
+        Registered name of its reader, ``"mvtec"``; what is shown, ``"screw"``.
     root : Path
         The folder that was given.
-    n_train : int
-        Good training images.
-    n_train_defect : int
-        Defective images that a few-shot protocol gives for training.
+    n_train, n_train_defect : int
+        Good training images; defective ones that a few-shot protocol gives.
     n_test, n_test_good, n_test_defect : int
         Test images, all and by label.
     defects : tuple of str
         Kinds of defects in the test split, in natural order.
-    has_masks : bool
-        Whether the defective test images have ground-truth masks.
-    saturates : bool
-        Whether the masks declare how much of a defect is enough: see `Dataset.channels`.
+    has_masks, saturates : bool
+        Whether the defective test images have ground-truth masks, and whether these declare how
+        much of a defect is enough: see `Dataset.channels`.
     summary, licence, layout, source : str
-        What its reader says of the data set: one line, the terms of use, the tree on disk, where
-        it is described.
+        What its reader says: one line, the terms of use, the tree on disk, where it is described.
     protocol : str
         Which images are learned from: ``"one-class"``, or what `datasets.protocols` made of it.
     options : mapping

@@ -71,23 +71,8 @@ def few_shot(dataset: Dataset, k: int, seed: int = 0) -> Derived:
     """Keep k good training images: those from ``seed * k`` on, of the paths sorted as text.
 
     The rule of AnomalyDINO (arXiv 2405.14529, its official code), so that figures can be compared:
-    shots of different seeds share no image.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Test images and defective training images stay as they are.
-    k : int
-        Shots.
-    seed : int
-        Which k.
-
-    Raises
-    ------
-    ParameterError
-        If ``k`` is below 1 or ``seed`` negative.
-    DatasetError
-        If there are fewer than ``(seed + 1) * k`` good training images.
+    shots of different seeds share no image. All other images stay as they are. A ``k`` below 1 or a
+    negative ``seed`` is a `ParameterError`, fewer than ``(seed + 1) * k`` images a `DatasetError`.
     """
     if k < 1 or seed < 0:
         raise ParameterError(f"k must be at least 1 and seed not negative, got {k} and {seed}")
@@ -168,19 +153,9 @@ def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
 def multi_class(datasets: Sequence[Dataset]) -> Derived:
     """Make one data set of several categories, for one model that serves them all.
 
-    Each sample keeps its category, so that figures can be told by category.
-
-    Parameters
-    ----------
-    datasets : sequence of Dataset
-        At least two, best of one reader; none may share an image with another.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two, or two of one category.
-    DatasetError
-        If an image stands in two of them.
+    Each sample keeps its category, so that figures can be told by category. Fewer than two data
+    sets, or two of one category, are a `ParameterError`; an image in two of them is a
+    `DatasetError`.
     """
     names = [dataset.info.category for dataset in datasets]
     if len(names) < 2 or len(set(names)) < len(names):
