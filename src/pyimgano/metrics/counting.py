@@ -32,7 +32,7 @@ def count_normals(
     n_normal: int,
     chunk_bytes: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the normal scores above, and at or above, each of the scores given.
+    """Count the normal scores above, and at or above, each of the scores given, both shape (d,).
 
     Parameters
     ----------
@@ -46,10 +46,6 @@ def count_normals(
         How much is sorted at once; by default 32 MiB, or four times ``scores`` where that is more.
         It changes time and memory, never the result. Types of at most two bytes are counted in a
         table of all their values instead.
-
-    Returns
-    -------
-    above, at_or_above : ndarray of int64, shape (d,)
     """
     if not (scores.size and n_normal):
         return np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)

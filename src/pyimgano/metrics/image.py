@@ -28,26 +28,10 @@ __all__ = [
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Return the area under the ROC curve.
+    """Return the area under the ROC curve, from labels and scores as `evaluate_scores` takes them.
 
-    It is the probability that a defective image scores above a good one, ties counted half.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of image is missing.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    It is the probability that a defective image scores above a good one, ties counted half. NaN,
+    with a `PyimganoWarning`, if one kind of image is missing.
 
     Examples
     --------
@@ -61,24 +45,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the average precision: the mean of the precision over the recall, in steps.
 
     The trapezoidal area under the precision-recall curve is another and a wrong number: it gives
-    less than 1 to a perfect detector.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN, with a `PyimganoWarning`, if no image is defective.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    less than 1 to a perfect detector. Labels and scores are as of `evaluate_scores`. In (0, 1];
+    NaN, with a `PyimganoWarning`, if no image is defective.
     """
     return figure("ap", average_precision_of(rank_scores(labels, scores)))
 
@@ -86,24 +54,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the largest F1 of any threshold: an oracle figure, tuned on these very labels.
 
-    No threshold that was set beforehand can be better. `evaluate_scores` also gives the threshold.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN, with a `PyimganoWarning`, if no image is defective.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    No threshold that was set beforehand can be better. `evaluate_scores` also gives the threshold,
+    and says what labels and scores are. In (0, 1]; NaN, with a `PyimganoWarning`, if no image is
+    defective.
     """
     return figure("f1max", f1_max_of(rank_scores(labels, scores))[0])
 
