@@ -36,11 +36,6 @@ class TopMean:
     fraction : float
         The share of the values that count, in (0, 1]; at least one value counts.
 
-    Raises
-    ------
-    ParameterError
-        If ``fraction`` does not lie in (0, 1].
-
     Examples
     --------
     >>> import numpy as np

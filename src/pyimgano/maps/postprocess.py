@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
     Map = NDArray[np.float32]
 
-__all__ = [
-    "GaussianSmoothing",
-    "LearnedStep",
-    "MinMaxNormalisation",
-    "MorphologicalClosing",
+__all__ = ["GaussianSmoothing", "LearnedStep", "MinMaxNormalisation", "MorphologicalClosing"]
+__all__ += [
     "MorphologicalOpening",
     "Pipeline",
     "RobustNormalisation",
@@ -60,10 +57,7 @@ class LearnedStep(Step):
     def fit(self, maps: Iterable[Map]) -> LearnedStep:
         """Return the step with its statistics learned from maps (H, W) of any sizes, in a stream.
 
-        Raises
-        ------
-        CalibrationError
-            If the maps are none, non-finite or too uniform to learn from.
+        None, non-finite, or maps too uniform to learn from are a `CalibrationError`.
         """
 
 
@@ -150,9 +144,31 @@ class GaussianSmoothing(Step):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Morphology(Step):
+    """A grey-value operation with a disc of an odd diameter."""
+
+    _operation: ClassVar[str]
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % 2 == 0:
+            raise ParameterError(f"size must be odd and positive, got {self.size}")
+
+    @final
+    def __call__(self, anomaly_map: Map) -> Map:
+        """Return the changed map."""
+        import cv2
+
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (self.size, self.size))
+        changed = cv2.morphologyEx(anomaly_map, getattr(cv2, self._operation), disc)
+        return np.asarray(changed, np.float32)
+
+
 @VALUES.register("morphological_opening", Metadata(summary="Removes bright specks."))
 @dataclass(frozen=True, slots=True)
-class MorphologicalOpening(Step):
+class MorphologicalOpening(_Morphology):
     """Lower every bright spot into which a disc does not fit (grey-value opening).
 
     Parameters
@@ -161,21 +177,12 @@ class MorphologicalOpening(Step):
         Diameter of the disc in pixels, odd.
     """
 
-    size: int = 3
-
-    def __post_init__(self) -> None:
-        _require_odd(self.size)
-
-    def __call__(self, anomaly_map: Map) -> Map:
-        """Return the opened map, nowhere above the given one."""
-        import cv2
-
-        return _morphology(anomaly_map, cv2.MORPH_OPEN, self.size)
+    _operation = "MORPH_OPEN"
 
 
 @VALUES.register("morphological_closing", Metadata(summary="Fills dark gaps."))
 @dataclass(frozen=True, slots=True)
-class MorphologicalClosing(Step):
+class MorphologicalClosing(_Morphology):
     """Raise every dark gap into which a disc does not fit (grey-value closing).
 
     Parameters
@@ -184,16 +191,7 @@ class MorphologicalClosing(Step):
         Diameter of the disc in pixels, odd.
     """
 
-    size: int = 3
-
-    def __post_init__(self) -> None:
-        _require_odd(self.size)
-
-    def __call__(self, anomaly_map: Map) -> Map:
-        """Return the closed map, nowhere below the given one."""
-        import cv2
-
-        return _morphology(anomaly_map, cv2.MORPH_CLOSE, self.size)
+    _operation = "MORPH_CLOSE"
 
 
 @VALUES.register("small_component_removal", Metadata(summary="Lowers small isolated regions."))
@@ -259,18 +257,9 @@ class Pipeline:
     def fit(self, maps: Iterable[Map]) -> Pipeline:
         """Return the pipeline with all statistics learned.
 
-        Parameters
-        ----------
-        maps : iterable of ndarray of float32, shape (H, W)
-            Maps of good calibration images; sizes may differ. They are streamed once for each
-            step that learns, since it learns from what the steps before it make of them.
-
-        Raises
-        ------
-        InputError
-            If several steps learn and ``maps`` can be iterated only once.
-        CalibrationError
-            If the maps are none, non-finite or too uniform to learn from.
+        Maps (H, W) of good calibration images, of any sizes, are streamed once for each step that
+        learns, since it learns from what the steps before it make of them. If several learn, an
+        iterator is an `InputError`; what cannot be learned from is a `CalibrationError`.
         """
         learners = sum(isinstance(step, LearnedStep) for step in self.steps)
         if learners > 1 and isinstance(maps, Iterator):
@@ -287,10 +276,7 @@ class Pipeline:
     def __call__(self, anomaly_map: Map) -> Map:
         """Apply all steps to a float32 map (H, W), which is left as it was.
 
-        Raises
-        ------
-        NotFittedError
-            If a step has not learned its statistics.
+        A step that has not learned its statistics raises `NotFittedError`.
         """
         for step in self.steps:
             anomaly_map = step(anomaly_map)
@@ -308,20 +294,8 @@ def _require_spread(spread: float, fault: str) -> None:
         raise CalibrationError(f"a map cannot be normalised: {fault}")
 
 
-def _require_odd(size: int) -> None:
-    if size < 1 or size % 2 == 0:
-        raise ParameterError(f"size must be odd and positive, got {size}")
-
-
 def _affine(anomaly_map: Map, centre: float, spread: float) -> Map:
     return (anomaly_map - np.float32(centre)) / np.float32(spread)
-
-
-def _morphology(anomaly_map: Map, operation: int, size: int) -> Map:
-    import cv2
-
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return np.asarray(cv2.morphologyEx(anomaly_map, operation, disc), np.float32)
 
 
 def _finite(maps: Iterable[Map]) -> Iterator[Map]:

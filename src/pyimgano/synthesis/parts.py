@@ -59,11 +59,6 @@ class Part:
         RGB.
     mask : ndarray of bool, shape (H, W)
         True where the part is seen; its holes and the belt are False.
-
-    Raises
-    ------
-    InputError
-        If types or shapes are others.
     """
 
     image: NDArray[np.uint8]
@@ -108,27 +103,11 @@ class _Grid:
 
 
 def render_part(rng: np.random.Generator, size: tuple[int, int] = (256, 256)) -> Part:
-    """Render one good part.
+    """Render one good part: RGB image (H, W, 3) and foreground mask (H, W).
 
     Position (+-6 px at a side of 256), rotation (+-8 degrees), scale (+-3 %), light, brushing,
-    colour temperature, focus and sensor noise are drawn from ``rng``.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of all variation: equal states give equal parts.
-    size : (int, int)
-        Height and width, each at least 64.
-
-    Returns
-    -------
-    Part
-        RGB image (H, W, 3) and foreground mask (H, W).
-
-    Raises
-    ------
-    ParameterError
-        If a side is shorter than 64 pixels.
+    colour temperature, focus and sensor noise are drawn from ``rng``: equal states give equal
+    parts. ``size`` is height and width, each at least 64, else a `ParameterError`.
 
     Examples
     --------
