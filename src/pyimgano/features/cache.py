@@ -43,12 +43,7 @@ class FeatureStore:
     folder : str or Path
         It is made when the first entry is written.
     limit : int
-        Bytes at most.
-
-    Raises
-    ------
-    ParameterError
-        If the limit is negative.
+        Bytes at most, not negative.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
@@ -76,13 +71,7 @@ class FeatureStore:
         return PatchFeatures(values, (top, left, bottom, right), layers), facts["seconds"]
 
     def write(self, key: str, features: PatchFeatures, seconds: float) -> None:
-        """Keep features; beyond the limit those that were not used for longest are deleted.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written.
-        """
+        """Keep features; beyond the limit those that were not used for longest are deleted."""
         facts = {
             "shape": features.values.shape,
             "extent": features.extent,

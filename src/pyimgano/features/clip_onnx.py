@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyimgano.errors import ArchiveError, ParameterError
-from pyimgano.features._checkpoint import located, sha256_of
-from pyimgano.features._grid import check_image, normalised, squeezed
-from pyimgano.features._runtimes import open_graph
-from pyimgano.features.base import EXTRACTORS, PatchFeatures
-from pyimgano.features.onnx_file import OnnxFile, _inspected, _Network, _run
+from pyimgano.errors import ArchiveError
+from pyimgano.features._checkpoint import found_at, sha256_of
+from pyimgano.features._grid import check_image, covering, squeezed
+from pyimgano.features.base import EXTRACTORS
+from pyimgano.features.onnx_file import OnnxFile, _given, _Network, _opened, _run
 from pyimgano.features.text_image import CLIP_PIXELS
 from pyimgano.registry import Metadata
 from pyimgano.threads import budget
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from pyimgano.features.base import PatchFeatures
 
 __all__ = ["ClipOnnx"]
 
@@ -89,34 +90,10 @@ class ClipOnnx:
         if self.tokens:
             return self._patches.embed(images)
         wholes = zip(self.embed_images(images), images, strict=True)
-        return [
-            PatchFeatures(one[None, None], (0.0, 0.0, float(image.shape[0]), float(image.shape[1])))
-            for one, image in wholes
-        ]
+        return [covering(one[None, None], image) for one, image in wholes]
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the embeddings of images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB; sizes may differ.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, d)
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape.
-        ParameterError
-            If no file is given, or there is no such output or runtime.
-        ArchiveError
-            If the file cannot be read, or its input or output is not of the kinds above.
-        MissingExtra
-            If the runtime is not installed.
-        """
+        """Return the embeddings (n, d) of RGB images (H, W, 3); errors as of `OnnxFile.embed`."""
         path = self._file()
         how = (self.output, self.runtime, budget(), os.getpid())
         network = _network(path, sha256_of(path), *how)
@@ -124,11 +101,8 @@ class ClipOnnx:
 
     def _one(self, path: Path, network: _Network, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_image(image, smallest=1)
-        seen = squeezed(image, network.size or (_FREE, _FREE))[None]
-        given = seen.transpose(0, 3, 1, 2)
-        if network.graph.dtype is not np.uint8:
-            given = normalised(seen, self.mean, self.deviation).astype(network.graph.dtype)
-        found = _run(network, given)
+        seen = squeezed(image, network.size or (_FREE, _FREE))
+        found = _run(network, _given(network, seen, self.mean, self.deviation))
         if found.ndim != 2 or len(found) != 1:
             raise ArchiveError(
                 f"{path}: the output {network.output!r} has the shape {found.shape}; the embedding "
@@ -137,19 +111,11 @@ class ClipOnnx:
         return found.astype(np.float32)
 
     def _file(self) -> Path:
-        if not self.path:
-            raise ParameterError("clip_onnx needs a file: --extractor clip_onnx:PATH")
-        found = located(self.path)
-        if found is None:
-            raise ArchiveError(f"the weight file {self.path} cannot be read: there is none")
-        return found
+        return found_at(self.path, "clip_onnx needs a file: --extractor clip_onnx:PATH")
 
 
 @lru_cache(maxsize=4)
 def _network(
     path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
 ) -> _Network:
-    graph = open_graph(path, runtime, threads)
-    if output and output not in graph.outputs:
-        raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(graph.outputs)}")
-    return _inspected(path, graph)._replace(output=output or graph.outputs[0])
+    return _opened(path, output, runtime, threads)

@@ -123,7 +123,7 @@ def legend(width: int, height: int = 16) -> NDArray[np.uint8]:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Return an image as a PNG file: uint8 (H, W, 3) in RGB, or (H, W); others are an `InputError`."""
+    """Return a PNG file of an image: uint8, RGB (H, W, 3) or grey (H, W), else an `InputError`."""
     import cv2
 
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
