@@ -6,13 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyimgano.datasets._files import (
-    found,
-    is_folder,
-    list_images,
-    sub_folders,
-    walk_images,
-)
+from pyimgano.datasets._files import found, is_folder, list_images, sub_folders, walk_images
 from pyimgano.datasets._layout import GOOD, Layout, chosen, named, pair_masks, told
 from pyimgano.datasets.base import DATASETS, Dataset
 from pyimgano.errors import DatasetError, ParameterError

@@ -44,9 +44,7 @@ def tiled(
 
 
 def covering(
-    values: NDArray[np.float32],
-    image: NDArray[np.uint8],
-    layers: tuple[tuple[int, int], ...] = (),
+    values: NDArray[np.float32], image: NDArray[np.uint8], layers: tuple[tuple[int, int], ...] = ()
 ) -> PatchFeatures:
     """Return the features of cells that tile a whole image."""
     return PatchFeatures(values, (0.0, 0.0, float(image.shape[0]), float(image.shape[1])), layers)

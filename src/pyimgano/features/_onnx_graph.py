@@ -134,10 +134,7 @@ class _Graph:
             return x
         scales = self.constant(np.array([1, 1, factor, factor], np.float32))
         return self.add(
-            "Resize",
-            [x, "", scales],
-            mode="linear",
-            coordinate_transformation_mode="half_pixel",
+            "Resize", [x, "", scales], mode="linear", coordinate_transformation_mode="half_pixel"
         )
 
     def serialise(self) -> bytes:

@@ -56,10 +56,7 @@ def find_regions(
 
 
 def _labelled(
-    anomaly_map: NDArray[np.float32],
-    above: NDArray[np.bool_],
-    min_area: int,
-    scale: float | None,
+    anomaly_map: NDArray[np.float32], above: NDArray[np.bool_], min_area: int, scale: float | None
 ) -> tuple[Region, ...]:
     import cv2
 

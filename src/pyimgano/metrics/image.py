@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
     from pyimgano.metrics.ranks import Ranks
 
-__all__ = [
-    "auroc",
-    "auroc_of",
-    "average_precision",
-    "average_precision_of",
-    "f1_max",
-    "f1_max_of",
-]
+__all__ = ["auroc", "auroc_of", "average_precision", "average_precision_of", "f1_max", "f1_max_of"]
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:

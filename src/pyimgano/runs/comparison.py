@@ -37,16 +37,8 @@ _WHOLE = {
     "aupimo": "AUPIMO",
     "aspro_0.05_mean_of_kinds": "AU-sPRO 0.05, mean of kinds",
 }
-_TOLD = (
-    "data",
-    "detector",
-    "threshold",
-    "pixel_threshold",
-    "certainty",
-    "timing",
-    "versions",
-    "machine",
-)
+_TOLD: tuple[str, ...] = ("data", "detector", "threshold", "pixel_threshold", "certainty")
+_TOLD += ("timing", "versions", "machine")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,15 +91,6 @@ def write_comparison(runs: Sequence[str | Path], out: str | Path) -> Path:
     -------
     Path
         The page: one file that loads nothing.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two runs, or more than 26.
-    InputError
-        If a directory holds no run.
-    OutputError
-        If the file cannot be written.
     """
     if not 2 <= len(runs) <= 26:
         raise ParameterError(f"a comparison takes 2 to 26 runs, got {len(runs)}")
@@ -166,11 +149,7 @@ def _view(folders: list[Path], home: Path) -> dict[str, Any]:
         "runs": runs,
         "n": len(common),
         "contradicting": len(matched) - len(common),
-        "pixels": {
-            name: title
-            for name, title in _WHOLE.items()
-            if any(run.metrics.get(name) for run in runs)
-        },
+        "pixels": {k: v for k, v in _WHOLE.items() if any(run.metrics.get(k) for run in runs)},
         "labelled": any(label is not None for label in labels),
         "pairs": [compare(common, labels, a, b) for a, b in combinations(range(len(runs)), 2)],
         "roc": roc_lines([run.rows for run in runs], labels),
@@ -205,18 +184,8 @@ def _runs(
         if rows and len(rows) == len(table):
             noted = facts.get("metrics") or {}
             metrics |= {name: noted[name] for name in _WHOLE if noted.get(name) is not None}
-        runs.append(
-            Run(
-                chr(ord("A") + place),
-                _name(facts),
-                folder,
-                facts,
-                rows,
-                len(table),
-                tallies(rows),
-                metrics,
-            )
-        )
+        told = (chr(ord("A") + place), _name(facts), folder, facts)
+        runs.append(Run(*told, rows, len(table), tallies(rows), metrics))
     return runs
 
 

@@ -49,11 +49,9 @@ class Job:
 
     Parameters
     ----------
-    detector, extractor : str
-        Registered names; no extractor where the detector uses none, ``NAME:PATH`` where it needs
-        a file.
-    features : str
-        Fingerprint of the extractor.
+    detector, extractor, features : str
+        Registered names, and the fingerprint of the extractor; no extractor where the detector uses
+        none, ``NAME:PATH`` where it needs a file.
     parameters : mapping
         All other parameters but the seed, as `pyimgano.archive.encode` writes them.
     dataset, root, category, options
@@ -177,18 +175,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How jobs are done: each into ``jobs/<its id>`` below the directory of the benchmark.
+    """How jobs are done: each into ``jobs/<its id>`` below the directory ``out`` of the benchmark.
 
-    Parameters
-    ----------
-    out : Path
-        Directory of the benchmark.
-    cache : Path
-        Folder of the features; see `FeatureStore`.
-    limit : int
-        Bytes in it at most; 0 keeps nothing.
-    overlays : str
-        See `RunWriter`; with pictures each job gets its report as well.
+    Features are kept in the folder ``cache`` up to ``limit`` bytes, 0 for nothing: see
+    `FeatureStore`. For ``overlays`` see `RunWriter`; with pictures each job gets its report as
+    well.
     """
 
     out: Path

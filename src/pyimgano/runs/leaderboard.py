@@ -43,18 +43,9 @@ _COMPARED = ("auroc", "aupro_0.3")  # by category
 class Matrix:
     """One figure by method and category, and whether the methods differ in it.
 
-    Attributes
-    ----------
-    column, title : str
-        The figure.
-    best : dict of str to float
-        The largest of each category, as it is shown.
-    ranked : list of (Method, float)
-        Methods that have every category, and their average ranks; the best first.
-    ranking : Ranking or None
-        Of those; None of none.
-    drawing : Differences or None
-        Where there is a test.
+    ``best`` holds the largest of each category, as it is shown; ``ranked`` the methods that have
+    every category with their average ranks, the best first; ``drawing`` is there where there is a
+    test.
     """
 
     column: str
@@ -68,17 +59,8 @@ class Matrix:
 def write_leaderboard(out: str | Path) -> None:
     """Write ``leaderboard.md`` and ``leaderboard.html`` of a benchmark.
 
-    Parameters
-    ----------
-    out : str or Path
-        A directory with ``leaderboard.csv``, a row for each result, and ``benchmark.json``.
-
-    Raises
-    ------
-    InputError
-        If one of the two is missing or damaged.
-    OutputError
-        If the files cannot be written.
+    ``out`` is a directory with ``leaderboard.csv``, a row for each result, and ``benchmark.json``;
+    if one of the two is missing or damaged, it is an `InputError`.
     """
     folder = Path(out)
     view = _view(read_rows(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))

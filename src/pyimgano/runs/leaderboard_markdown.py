@@ -32,7 +32,11 @@ def markdown(view: dict[str, Any]) -> str:
         _table(
             ("#", "Method", "Categories", *view["figures"].values()),
             [
-                (*name, _covered(method, categories), *_figures(method, view["figures"]))
+                (
+                    *name,
+                    f"{method.covered('auroc')} of {len(categories)}",
+                    *(_long(method.figure(column)) for column in view["figures"]),
+                )
                 for name, method in zip(named, methods, strict=True)
             ],
         ),
@@ -83,26 +87,17 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _figures(method: Method, columns: Iterable[str]) -> list[str]:
-    return [_long(method.figure(column)) for column in columns]
-
-
 def _short(figure: Figure | None) -> str:
     if figure is None:
         return "—"
-    return f"{figure.value:.3f}" + (
-        f" ± {figure.deviation:.3f}" if figure.deviation is not None else ""
-    )
+    spread = "" if figure.deviation is None else f" ± {figure.deviation:.3f}"
+    return f"{figure.value:.3f}{spread}"
 
 
 def _long(figure: Figure | None) -> str:
     if figure is None or figure.low is None or figure.high is None:
         return _short(figure)
     return f"{_short(figure)} ({figure.low:.3f} to {figure.high:.3f})"
-
-
-def _covered(method: Method, categories: list[str]) -> str:
-    return f"{method.covered('auroc')} of {len(categories)}"
 
 
 def _rate(method: Method, column: str, of: str) -> str:

@@ -50,23 +50,10 @@ def find_parts(
     categories: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> list[Part]:
-    """Find categories and take their fingerprints.
+    """Find categories of a data set, as for `load_dataset`, and take their fingerprints.
 
-    Parameters
-    ----------
-    name : str
-        A reader, as for `load_dataset`.
-    root : str or Path
-        Folder of the data set, or of one category.
-    categories : sequence of str
-        Which; empty for all. Of all, one that cannot be read is left to fail as a job.
-    options : mapping, optional
-        Of the reader.
-
-    Raises
-    ------
-    UnknownNameError, DatasetNotFoundError, DatasetError, MaskError
-        If there is no such reader, or a category that was asked for is missing or broken.
+    Of all categories, which no names mean, one that cannot be read is left to fail as a job; one
+    that was asked for raises as `load_dataset` does. ``options`` are the reader's.
     """
     given, found = options or {}, list[Part]()
     defaults = {key: option.default for key, option in reader_options(name).items()}
@@ -83,13 +70,7 @@ def find_parts(
 
 
 def union(parts: Sequence[Part]) -> Part:
-    """Return the part that one model for all the categories learns from.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two.
-    """
+    """Return the part that one model for all the categories, two or more, learns from."""
     found = {part.category: part for part in parts if part.category is not None}
     if len(found) < 2:
         raise ParameterError(
@@ -137,6 +118,9 @@ def plan(
 ) -> list[Job]:
     """Return one job for each detector, part, number of shots, share of defects and seed.
 
+    Those that share features follow each other, the largest first. Detectors that a job cannot
+    name, or their extractors, or values that cannot be written down are a `ParameterError`.
+
     Parameters
     ----------
     detectors : sequence of Detector
@@ -151,19 +135,6 @@ def plan(
         See `Job`.
     map_intervals : bool
         Whether AUPRO gets an interval, which takes as long again on large images.
-
-    Returns
-    -------
-    list of Job
-        In an order in which those that share features follow each other, the largest first.
-
-    Raises
-    ------
-    ParameterError
-        If a detector is not registered, has an extractor that is no name, or a value that cannot be
-        written down.
-    UnknownNameError, MissingExtra
-        If there is no such extractor, or it needs a package that is not installed.
     """
     described = [_describe(detector) for detector in detectors]
     jobs = [
