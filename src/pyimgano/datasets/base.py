@@ -130,18 +130,10 @@ class Dataset(ABC):
         return tuple(sample for sample in self.others if sample.split == split)
 
     def masks(self) -> Iterator[NDArray[np.bool_] | None]:
-        """Read the ground truth of the test images one by one.
+        """Read the masks (H, W) of the test images one by one: True where defective; None if good.
 
-        Returns
-        -------
-        iterator of (ndarray of bool, shape (H, W)) or None
-            True where defective; None for a good image.
-
-        Raises
-        ------
-        MaskError
-            At once if the set has no masks; when a mask is reached that cannot be read or is of
-            another size than its image.
+        A set without masks is a `MaskError` at once; a mask that cannot be read, or is of another
+        size than its image, when it is reached.
         """
         if self.info.n_test_defect and not self.info.has_masks:
             raise MaskError(
@@ -153,11 +145,8 @@ class Dataset(ABC):
     def channels(self) -> Iterator[tuple[tuple[NDArray[np.bool_], int], ...] | None]:
         """Read the channels of the ground truth of the test images; errors as of `masks`.
 
-        Returns
-        -------
-        iterator of (tuple of (ndarray of bool, shape (H, W), and int)) or None
-            Each channel with its saturation area in pixels, as ``pyimgano.metrics.aspro`` takes
-            them; None for a good image. A set without saturation areas is a `MaskError`.
+        Each is a mask (H, W) with its saturation area in pixels, as ``pyimgano.metrics.aspro``
+        takes them; None for a good image. A set without saturation areas is a `MaskError`.
         """
         if not self.info.saturates:
             raise MaskError(
@@ -228,25 +217,18 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        A reader, ``"mvtec"`` or another of `DATASETS`, or that of a plugin.
-    root : Path or str
-        Folder of the data set, or of one category.
-    category : str, optional
-        Which category; None if ``root`` is one itself. `list_categories` lists them.
+        A reader, ``"mvtec"`` or another of `DATASETS`, or that of a plugin; else
+        `UnknownNameError`.
+    root, category
+        As of `Dataset`, as are the errors; `list_categories` lists the categories.
     **options
-        The reader's own, such as ``split`` of ``"visa"`` or ``fold`` of ``"ksdd"``.
+        The reader's own, such as ``split`` of ``"visa"`` or ``fold`` of ``"ksdd"``; another one is
+        a `ParameterError`.
 
     Returns
     -------
     Dataset
         Its ``train`` and ``test`` are sequences of `Sample`.
-
-    Raises
-    ------
-    UnknownNameError, ParameterError
-        If there is no such reader, or it has no such option.
-    DatasetNotFoundError, DatasetError, MaskError
-        As `Dataset` says.
     """
     known = reader_options(name)
     for option in options:

@@ -25,12 +25,8 @@ def read_defects(folder: Path) -> tuple[Sample, ...]:
         <folder>/masks/[<kind>/]*.png    optional; <stem>.png or <stem>_mask.png
 
     If it holds a folder ``bad`` (or ``ng``, ``defect``, ``anomaly``, ``ko``), its images alone are
-    taken, so that a data set of one's own can be given as it is.
-
-    Returns
-    -------
-    tuple of Sample
-        In natural order; none is an `InputError`, a mask for some of them only a `MaskError`.
+    taken, so that a data set of one's own can be given as it is. No image is an `InputError`, a
+    mask for some of them only a `MaskError`.
     """
     masks = _child(folder, MASK_NAMES)
     home = _child(folder, BAD_NAMES) or folder

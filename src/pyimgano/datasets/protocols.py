@@ -27,14 +27,8 @@ __all__ = ["Derived", "contaminated", "few_shot", "multi_class"]
 class Derived(Dataset):
     """A data set made from others: the same face, other images to learn from.
 
-    Parameters
-    ----------
-    root, category
-        As of the data set that it was made from.
-    origin : DatasetInfo
-        The facts of that one; counts and kinds of defects are taken anew.
-    samples : tuple of Sample
-        All samples, in the order in which they are learned from and judged.
+    ``origin`` are the facts of that one, of which counts and kinds of defects are taken anew;
+    ``samples`` stand in the order in which they are learned from and judged.
     """
 
     origin: DatasetInfo = field(kw_only=True, repr=False)
@@ -94,23 +88,10 @@ def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
     """Mix defective test images into the good training images, and take them out of the test.
 
     They are labelled good, as somebody would who has overlooked them; their kind of defect stays.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        With good training images and defective test images.
-    share : float
-        Defective images as a share of the good training images, above 0 and below 1, rounded to
-        whole images. Images of one group go together, so there may be a few more.
-    seed : int
-        Which, and where they stand among the good ones.
-
-    Raises
-    ------
-    ParameterError
-        If the share is not above 0 and below 1, rounds to no image, or ``seed`` is negative.
-    DatasetError
-        If no defective test image would be left.
+    The ``share`` of the good training images, above 0 and below 1, is rounded to whole images;
+    images of one group go together, so there may be a few more. The ``seed`` decides which, and
+    where they stand among the good ones. A share that rounds to none, or a negative seed, is a
+    `ParameterError`, a test without a defective image left a `DatasetError`.
     """
     wanted = round(share * len(dataset.train)) if 0 < share < 1 else 0
     if wanted < 1 or seed < 0:

@@ -44,19 +44,9 @@ _STRONG = 0.85  # share of alpha just above it
 
 
 def heatmap(anomaly_map: NDArray[Any], threshold: float | None) -> NDArray[np.uint8]:
-    """Colour a map on the fixed scale.
+    """Colour a map (H, W) on the fixed scale of a pixel threshold: RGB uint8 (H, W, 3).
 
-    Parameters
-    ----------
-    anomaly_map : ndarray of real numbers, shape (H, W)
-        Finite, else an `InputError`; higher is more anomalous.
-    threshold : float or None
-        The pixel threshold; if not finite, a `ParameterError`.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-        RGB.
+    A map that is not finite is an `InputError`, such a threshold a `ParameterError`.
     """
     return _palette()[_levels(anomaly_map, threshold)]
 
@@ -79,8 +69,6 @@ def overlay(
     ----------
     image : ndarray of uint8 or uint16, shape (H, W, 3) or (H, W)
         RGB or grey. A uint16 image is shifted by the fewest bits that bring its maximum into 8.
-    regions : sequence of Region
-        Their boxes are drawn.
     alpha : float
         Opacity of the map at the top of the scale, in [0, 1].
     max_side : int, optional

@@ -41,24 +41,11 @@ def bootstrap_scores(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals of `auroc` and `average_precision`; labels and scores are as of these.
+    """Return intervals (low, high) of ``auroc`` and ``ap``; labels and scores are as of `auroc`.
 
-    Parameters
-    ----------
-    replicates, seed : int
-        How often the images are drawn; seed of the draws.
-    confidence : float
-        Share of the replicates between the ends.
-
-    Returns
-    -------
-    dict of (low, high)
-        ``auroc`` and ``ap``; NaN, with a `PyimganoWarning`, where undefined.
-
-    Raises
-    ------
-    ParameterError
-        If there are no replicates or the confidence is no share.
+    Images are drawn ``replicates`` times by a ``seed``; ``confidence`` is the share of the
+    replicates between the ends. NaN, with a `PyimganoWarning`, where undefined; a `ParameterError`
+    if there are no replicates or the confidence is no share.
 
     Examples
     --------
@@ -82,16 +69,11 @@ def bootstrap_maps(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return intervals of `aupro`, in the memory of one more copy of the maps.
+    """Return intervals of ``aupro_<limit>``, in the memory of one more copy of the maps.
 
     100 maps of 1024 x 1024 took 8 s of one processor core and 0.5 GB where 0.5 % of the pixels are
     defective, 22 s and 0.65 GB where 6 % are. Masks, maps and limits are as of `evaluate_maps`, the
     rest as of `bootstrap_scores`.
-
-    Returns
-    -------
-    dict of (low, high)
-        ``aupro_<limit>`` for each limit; NaN, with a `PyimganoWarning`, where undefined.
     """
     checked = tuple(float(limit) for limit in limits)
     evidence = Evidence(rank_maps(masks, maps), masks, maps, checked)

@@ -26,13 +26,7 @@ POINTS = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A rising line through m points.
-
-    Parameters
-    ----------
-    x, y : ndarray of float64, shape (m,)
-        False-positive rate, and the share of the defects that is found.
-    """
+    """A rising line: false-positive rate and share of the defects that is found, shape (m,)."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]

@@ -30,12 +30,8 @@ __all__ = ["Comparison", "delong"]
 class Comparison:
     """Two AUROCs on the same images.
 
-    Attributes
-    ----------
-    auroc_a, auroc_b, difference, low, high : float
-        The two, a less b, and the confidence interval of that.
-    p : float
-        Two-sided probability of a difference as large if there is none.
+    ``difference`` is a less b, from ``low`` to ``high`` its confidence interval, ``p`` the
+    two-sided probability of a difference as large if there is none.
     """
 
     auroc_a: float

@@ -33,16 +33,12 @@ BOUNDS = (1e-5, 1e-4)
 
 
 def aupimo(masks: Masks, maps: Maps, bounds: tuple[float, float] = BOUNDS) -> NDArray[np.float64]:
-    """Return the area under the per-image overlap curve of each image, shape (n,).
+    """Return the area under the per-image overlap curve of each image, shape (n,), in [0, 1].
 
-    ``numpy.nanmean`` of it is the figure of a data set; the paper asks to look at the images too.
-    In [0, 1]; NaN for a good image. All NaN, with a `PyimganoWarning`, if no image is defective or
+    The area is taken between two ``bounds``, false-positive rates 0 < lower < upper <= 1 of good
+    images. ``numpy.nanmean`` of it is the figure of a data set; the paper asks to look at the
+    images too. NaN for a good image; all NaN, with a `PyimganoWarning`, if no image is defective or
     none is good. Masks and maps are as of `evaluate_maps`.
-
-    Parameters
-    ----------
-    bounds : (float, float)
-        False-positive rates 0 < lower < upper <= 1 of good images between which the area is taken.
 
     Examples
     --------

@@ -38,21 +38,12 @@ _ROW = np.dtype([("image", np.int64), ("area", np.int64), ("value", np.float64)]
 
 
 def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
-    """Return the area under the per-region overlap curve up to a false-positive rate.
+    """Return the area under the per-region overlap curve up to a false-positive rate, in [0, 1].
 
     Every defect region weighs the same, whatever its area. Regions are the 8-connected components
-    of each mask; the rate is taken over all normal pixels of all images. Masks and maps, and
-    errors, are as of `evaluate_maps`.
-
-    Parameters
-    ----------
-    limit : float
-        False-positive rate at which the curve is cut; the area is divided by it.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
+    of each mask; the rate is taken over all normal pixels of all images. The curve is cut at
+    ``limit``, by which the area is divided. Masks and maps, and errors, are as of `evaluate_maps`.
+    NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
     """
     evidence = Evidence(rank_maps(masks, maps), limits=(limit,))
     return figure("aupro", mean_pro(evidence.ranks, limit))
@@ -61,12 +52,9 @@ def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
 def region_pro(masks: Masks, maps: Maps, limit: float = 0.3) -> NDArray[np.void]:
     """Return what each region adds to `aupro`, whose parameters it has, to see which are missed.
 
-    Returns
-    -------
-    ndarray of (image, area, value), shape (r,)
-        One row a region, in order of the images: index of its image, pixels, and area under its
-        own curve in [0, 1], whose mean over the rows is AUPRO. Values are NaN if there is no
-        normal pixel.
+    One row (image, area, value) a region, in order of the images: index of its image, pixels, and
+    area under its own curve in [0, 1], whose mean over the rows is AUPRO. Values are NaN if there
+    is no normal pixel.
     """
     ranks = Evidence(rank_maps(masks, maps), limits=(limit,)).ranks
     rows = np.empty(ranks.images.size, _ROW)

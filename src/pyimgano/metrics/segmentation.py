@@ -30,24 +30,15 @@ _DECADES = 10 ** np.arange(1, 19)
 def evaluate_segmentation(
     masks: Masks, maps: Maps, threshold: float, kinds: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Evaluate anomaly maps, with masks as of `evaluate_maps`, at a given pixel threshold.
+    """Evaluate maps, with masks as of `evaluate_maps`, at the threshold of flagged pixels.
 
-    Parameters
-    ----------
-    threshold : float
-        Pixels above it are flagged; NaN is a `ParameterError`.
-    kinds : sequence of str, optional
-        Kind of defect of each image.
-
-    Returns
-    -------
-    dict
-        ``threshold``; of the pixels of all images together ``precision``, ``recall``, ``f1`` (the
-        SegF1, which is the Dice coefficient), ``iou`` and ``fpr``, the share of flagged normal
-        pixels; ``regions``, ``by_defect`` (by kind, if given) and ``by_area`` (by decade of the
-        area in pixels: ``"1-9"``, ``"10-99"``, ...) with ``count`` found, ``of`` and ``rate``; and
-        ``undefined``: the reason for each figure that is NaN. Regions of one image are not
-        independent, so that their rates have no binomial interval.
+    ``kinds`` are the kinds of defects, one an image. The card holds ``threshold``; of the pixels of
+    all images together ``precision``, ``recall``, ``f1`` (the SegF1, which is the Dice
+    coefficient), ``iou`` and ``fpr``, the share of flagged normal pixels; ``regions``,
+    ``by_defect`` (by kind, if given) and ``by_area`` (by decade of the area in pixels: ``"1-9"``,
+    ``"10-99"``, ...) with ``count`` found, ``of`` and ``rate``; and ``undefined``: the reason for
+    each figure that is NaN. Regions of one image are not independent, so that their rates have no
+    binomial interval.
 
     Examples
     --------

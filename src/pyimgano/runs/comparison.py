@@ -43,25 +43,11 @@ _TOLD += ("timing", "versions", "machine")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One side of a comparison.
+    """One side of a comparison: its name, what ``run.json`` says, and its images in common.
 
-    Attributes
-    ----------
-    letter, name : str
-        How the page calls it: A and so on; detector and extractor.
-    folder : Path
-        Where it is.
-    facts : dict
-        What ``run.json`` says.
-    rows : list of dict
-        Of the images in common, in the order of all runs.
-    total : int
-        How many images it has.
-    counts : dict
-        Verdicts of the images in common; see `tallies`.
-    metrics : dict
-        Of the images in common that every run scored: ``auroc``, ``ap``, ``f1max``, and
-        ``intervals``; of the whole run, if all its images are in common, those of pixels.
+    ``total`` is how many images it has, ``counts`` are `tallies` of those in common. ``metrics``
+    are of the images in common that every run scored: ``auroc``, ``ap``, ``f1max``, and
+    ``intervals``; of the whole run, if all its images are in common, those of pixels.
     """
 
     letter: str
@@ -75,22 +61,12 @@ class Run:
 
 
 def write_comparison(runs: Sequence[str | Path], out: str | Path) -> Path:
-    """Write ``comparison.html``: runs side by side on the images that all of them have.
+    """Write ``comparison.html``: two to 26 runs side by side on the images that all of them have.
 
     Images are the same if their paths are, or the bytes of their files. Images whose labels
-    contradict each other are left out, and counted.
-
-    Parameters
-    ----------
-    runs : sequence of str or Path
-        Two to 26 run directories.
-    out : str or Path
-        The directory of the file; made if need be.
-
-    Returns
-    -------
-    Path
-        The page: one file that loads nothing.
+    contradict each other are left out, and counted. Returns the page, one file that loads nothing,
+    in the directory ``out``, which is made if need be. A directory without a run is an
+    `InputError`.
     """
     if not 2 <= len(runs) <= 26:
         raise ParameterError(f"a comparison takes 2 to 26 runs, got {len(runs)}")

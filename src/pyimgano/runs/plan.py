@@ -118,23 +118,11 @@ def plan(
 ) -> list[Job]:
     """Return one job for each detector, part, number of shots, share of defects and seed.
 
-    Those that share features follow each other, the largest first. Detectors that a job cannot
-    name, or their extractors, or values that cannot be written down are a `ParameterError`.
-
-    Parameters
-    ----------
-    detectors : sequence of Detector
-        Unfitted; their extractors are names. The seed of a job replaces their own.
-    parts : sequence of Part
-        See `find_parts`.
-    shots : sequence of int or None
-        None for all good images.
-    shares : sequence of float
-        Of defective images in what is learned from; 0 for none.
-    seeds : sequence of int
-        See `Job`.
-    map_intervals : bool
-        Whether AUPRO gets an interval, which takes as long again on large images.
+    Those that share features follow each other, the largest first. Detectors are unfitted, their
+    extractors names; the seed of a job replaces their own. One that a job cannot name, or a value
+    that cannot be written down, is a `ParameterError`. Of ``shots`` None is all good images, of
+    ``shares`` of defective images 0 is none. ``map_intervals`` gives AUPRO an interval, which takes
+    as long again on large images.
     """
     described = [_describe(detector) for detector in detectors]
     jobs = [

@@ -33,12 +33,12 @@ def write_demo(
     n_defect: int = 40,
     size: tuple[int, int] = (256, 256),
 ) -> Path:
-    """Write a generated data set in the layout of MVTec AD: one category, ``flange``.
+    """Write a generated data set in the layout of MVTec AD to ``root``, and return that.
 
     Parameters
     ----------
     root : str or Path
-        Directory to create, complete or not at all; it may exist if it is empty, else a
+        Directory to create, with one category, ``flange``, complete or not at all; it may exist if it is empty, else a
         `DatasetError`.
     seed : int
         An image depends on the seed and its own number only, not on the counts.
@@ -47,11 +47,6 @@ def write_demo(
         turns. Below 0, or a size too small, is a `ParameterError`.
     size : (int, int)
         Height and width of the images.
-
-    Returns
-    -------
-    Path
-        ``root``.
     """
     root = Path(root)
     if min(seed, n_train, n_good, n_defect) < 0:

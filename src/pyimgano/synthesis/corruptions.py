@@ -59,20 +59,13 @@ def corrupt(
     ----------
     image : ndarray of uint8, shape (H, W, 3)
         RGB, else an `InputError`; left as it is.
-    name : str
-        One of `CORRUPTIONS`, else a `ParameterError`.
-    severity : int
-        1 (hardly seen) to 5 (gross); 0 returns image and mask as they are.
+    name, severity
+        One of `CORRUPTIONS`, from 1 (hardly seen) to 5 (gross), else a `ParameterError`; 0 returns
+        image and mask as they are.
     seed : int
         With the pixels of the image it decides what is drawn: direction, angle, noise.
     mask : ndarray of bool, shape (H, W), optional
-        Ground truth of the image.
-
-    Returns
-    -------
-    image : ndarray of uint8, shape (H, W, 3)
-    mask : ndarray of bool, shape (H, W), or None
-        Where the same warp, border included, puts the defective pixels.
+        Ground truth of the image; the same warp, border included, moves the defective pixels.
 
     Examples
     --------

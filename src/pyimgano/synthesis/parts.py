@@ -51,15 +51,7 @@ _MARK, _MARK_RADIUS = "PIA-60 M8", 0.53
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One rendered part.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-        RGB.
-    mask : ndarray of bool, shape (H, W)
-        True where the part is seen; its holes and the belt are False.
-    """
+    """One rendered part: RGB image (H, W, 3), mask (H, W), False on its holes and the belt."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
