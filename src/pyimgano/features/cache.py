@@ -35,8 +35,9 @@ _UNSEEN = 1 / 16  # of the limit may be written before the folder is looked at a
 class FeatureStore:
     """A folder of features under the hash of what they depend on, up to ``limit`` bytes.
 
-    An entry is checked when it is read: one that is damaged counts as absent. Several processes may
-    use one folder, which the first entry makes and the oldest leave; each of them may exceed the limit by a sixteenth.
+    The oldest leave first. An entry is checked when it is read: one that is damaged counts as
+    absent. Several processes may use one folder, which the first entry makes; each of them may
+    exceed the limit by a sixteenth.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:

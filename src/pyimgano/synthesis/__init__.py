@@ -38,8 +38,8 @@ def write_demo(
     Parameters
     ----------
     root : str or Path
-        Directory to create, with one category, ``flange``, complete or not at all; it may exist if it is empty, else a
-        `DatasetError`.
+        Directory to create, complete or not at all, with one category, ``flange``; it may exist if
+        it is empty, else a `DatasetError`.
     seed : int
         An image depends on the seed and its own number only, not on the counts.
     n_train, n_good, n_defect : int
