@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = ["leaks", "mask_problems", "problems", "read_channels", "read_truth", "refuse_repeats"]
-__all__ += ["split_groups"]
+__all__ = ["leaks", "mask_files", "mask_problems", "problems", "read_channels", "read_truth"]
+__all__ += ["refuse_repeats", "split_groups"]
 
 
 def refuse_repeats(samples: Sequence[Sample]) -> None:
@@ -78,11 +78,9 @@ def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] |
 
 def _read_masks(sample: Sample) -> Iterator[tuple[Path, NDArray[np.uint8 | np.uint16]]]:
     """Read the mask files of a sample that has one, or a folder of them."""
-    given = sample.mask_path
-    if given is None or not is_folder(given):
-        files = [] if given is None else [given]
-    elif not (files := list_images(given)):
-        raise MaskError(f"the folder {given} holds no mask of {sample.path}")
+    files = mask_files(sample)
+    if sample.mask_path is not None and not files:
+        raise MaskError(f"the folder {sample.mask_path} holds no mask of {sample.path}")
     for path in files:
         values, image = read_mask_values(path), probe(sample.path)
         if values.shape != (image.height, image.width):
@@ -92,6 +90,14 @@ def _read_masks(sample: Sample) -> Iterator[tuple[Path, NDArray[np.uint8 | np.ui
                 f"{image.width} x {image.height}; they must be equal"
             )
         yield path, values
+
+
+def mask_files(sample: Sample) -> list[Path]:
+    """Return the mask of a sample as a list, or those in its folder; none without one."""
+    given = sample.mask_path
+    if given is None:
+        return []
+    return list_images(given) if is_folder(given) else [given]
 
 
 def problems(sample: Sample, *, masked: bool) -> Iterator[str]:

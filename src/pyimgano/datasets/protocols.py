@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -42,15 +43,11 @@ class Derived(Dataset):
             "train_defects": tuple(sample for sample in learned if sample.label == DEFECT),
             "test": tuple(sample for sample in self.samples if sample.split == "test"),
         }
-        for name, part in {**parts, "others": ()}.items():
-            object.__setattr__(self, name, part)
         defective = [sample for sample in parts["test"] if sample.label == DEFECT]
-        info = replace(
-            self.origin,
-            **counted(parts["train"], parts["train_defects"], parts["test"]),
-            has_masks=bool(defective) and all(sample.mask_path for sample in defective),
-        )
-        object.__setattr__(self, "info", info)
+        masked = bool(defective) and all(sample.mask_path for sample in defective)
+        info = replace(self.origin, **counted(**parts), has_masks=masked)
+        for name, value in {**parts, "others": (), "info": info}.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def categories(cls, root: Path) -> tuple[str, ...]:  # noqa: ARG003
@@ -76,12 +73,8 @@ def few_shot(dataset: Dataset, k: int, seed: int = 0) -> Derived:
             f"{k} shots of seed {seed} need {(seed + 1) * k} good training images, "
             f"{dataset.info.category} has {len(ordered)}: use fewer shots or a smaller seed"
         )
-    train = tuple(ordered[seed * k : (seed + 1) * k])
-    return _derived(
-        dataset,
-        f"few-shot: {k} of {len(ordered)} good images, seed {seed}",
-        (*train, *dataset.train_defects, *dataset.test),
-    )
+    told = f"few-shot: {k} of {len(ordered)} good images, seed {seed}"
+    return _derived(dataset, told, ordered[seed * k : (seed + 1) * k], dataset.test)
 
 
 def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
@@ -123,12 +116,11 @@ def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
     for sample in moved:
         hidden = replace(sample, split="train", label=GOOD, mask_path=None)
         train.insert(int(generator.integers(len(train) + 1)), hidden)
-    return _derived(
-        dataset,
+    told = (
         f"contaminated: {len(moved)} defective test images among {len(dataset.train)} good ones "
-        f"({share:.3g}), seed {seed}",
-        (*train, *dataset.train_defects, *test),
+        f"({share:.3g}), seed {seed}"
     )
+    return _derived(dataset, told, train, test)
 
 
 def multi_class(datasets: Sequence[Dataset]) -> Derived:
@@ -145,28 +137,19 @@ def multi_class(datasets: Sequence[Dataset]) -> Derived:
     origin = replace(
         first.info,
         category=" + ".join(names),
-        saturates=all(dataset.info.saturates for dataset in datasets),
+        saturates=all(one.info.saturates for one in datasets),
+        protocol=_told(first, f"multi-class: one model for {len(names)} categories"),
     )
-    return Derived(
-        first.root,
-        origin=replace(
-            origin, protocol=_told(first, f"multi-class: one model for {len(names)} categories")
-        ),
-        samples=tuple(
-            sample
-            for dataset in datasets
-            for sample in (*dataset.train, *dataset.train_defects, *dataset.test)
-        ),
-    )
+    parts = [part for one in datasets for part in (one.train, one.train_defects, one.test)]
+    return Derived(first.root, origin=origin, samples=tuple(chain.from_iterable(parts)))
 
 
-def _derived(dataset: Dataset, protocol: str, samples: tuple[Sample, ...]) -> Derived:
-    return Derived(
-        dataset.root,
-        category=dataset.category,
-        origin=replace(dataset.info, protocol=_told(dataset, protocol)),
-        samples=samples,
-    )
+def _derived(
+    dataset: Dataset, protocol: str, train: Sequence[Sample], test: Sequence[Sample]
+) -> Derived:
+    origin = replace(dataset.info, protocol=_told(dataset, protocol))
+    samples = (*train, *dataset.train_defects, *test)
+    return Derived(dataset.root, category=dataset.category, origin=origin, samples=samples)
 
 
 def _told(dataset: Dataset, protocol: str) -> str:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyimgano.metrics.ranks import rank_scores
-from pyimgano.metrics.scorecard import METRICS, Evidence, figure
+from pyimgano.metrics.scorecard import METRICS, figure
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike
 
     from pyimgano.metrics.ranks import Ranks
@@ -92,20 +90,12 @@ def _found(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.cumsum(ranks.counts[::-1])[::-1]
 
 
-@METRICS.register(
+METRICS.register(
     "auroc", Metadata(summary="Area under the ROC curve of the image scores.", maps=False)
+)(lambda evidence: {"auroc": auroc_of(evidence.ranks)})
+METRICS.register("ap", Metadata(summary="Average precision of the image scores.", maps=False))(
+    lambda evidence: {"ap": average_precision_of(evidence.ranks)}
 )
-def _auroc(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"auroc": auroc_of(evidence.ranks)}
-
-
-@METRICS.register("ap", Metadata(summary="Average precision of the image scores.", maps=False))
-def _ap(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"ap": average_precision_of(evidence.ranks)}
-
-
-@METRICS.register(
+METRICS.register(
     "f1max", Metadata(summary="Oracle: largest F1 of any threshold on image scores.", maps=False)
-)
-def _f1_max(evidence: Evidence) -> Mapping[str, float | str]:
-    return dict(zip(("f1max", "f1max_threshold"), f1_max_of(evidence.ranks), strict=True))
+)(lambda evidence: dict(zip(("f1max", "f1max_threshold"), f1_max_of(evidence.ranks), strict=True)))

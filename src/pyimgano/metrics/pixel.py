@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from pyimgano.metrics.image import auroc_of, average_precision_of, f1_max_of
 from pyimgano.metrics.ranks import rank_maps
-from pyimgano.metrics.scorecard import METRICS, Evidence, figure
+from pyimgano.metrics.scorecard import METRICS, figure
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pyimgano.metrics.ranks import Maps, Masks
 
 
@@ -43,17 +41,14 @@ def pixel_f1_max(masks: Masks, maps: Maps) -> float:
     return figure("pixel_f1max", f1_max_of(rank_maps(masks, maps))[0])
 
 
-@METRICS.register("pixel_auroc", Metadata(summary="Area under the ROC curve of all pixels."))
-def _auroc(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"pixel_auroc": auroc_of(evidence.ranks)}
-
-
-@METRICS.register("pixel_ap", Metadata(summary="Average precision of all pixels."))
-def _ap(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"pixel_ap": average_precision_of(evidence.ranks)}
-
-
-@METRICS.register("pixel_f1max", Metadata(summary="Oracle: largest pixel F1 of any threshold."))
-def _f1_max(evidence: Evidence) -> Mapping[str, float | str]:
-    figures = f1_max_of(evidence.ranks)
-    return dict(zip(("pixel_f1max", "pixel_f1max_threshold"), figures, strict=True))
+METRICS.register("pixel_auroc", Metadata(summary="Area under the ROC curve of all pixels."))(
+    lambda evidence: {"pixel_auroc": auroc_of(evidence.ranks)}
+)
+METRICS.register("pixel_ap", Metadata(summary="Average precision of all pixels."))(
+    lambda evidence: {"pixel_ap": average_precision_of(evidence.ranks)}
+)
+METRICS.register("pixel_f1max", Metadata(summary="Oracle: largest pixel F1 of any threshold."))(
+    lambda evidence: dict(
+        zip(("pixel_f1max", "pixel_f1max_threshold"), f1_max_of(evidence.ranks), strict=True)
+    )
+)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shlex
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -215,14 +216,13 @@ class Work:
             if job.map_intervals or job.categories:
                 maps.append(one.map)
 
+        clock = time.perf_counter
         if job.extractor:
             store, salt = FeatureStore(self.cache, self.limit), json.dumps(versions())
             cached = CachedExtractor(resolve_extractor(job.extractor), store, salt)
-            detector = create_detector(job.detector, **given, seed=job.seed, extractor=cached)
-            done = measure(detector, dataset, run, progress=keep, clock=cached.clock)
-        else:
-            detector = create_detector(job.detector, **given, seed=job.seed)
-            done = measure(detector, dataset, run, progress=keep)
+            given["extractor"], clock = cached, cached.clock
+        detector = create_detector(job.detector, **given, seed=job.seed)
+        done = measure(detector, dataset, run, progress=keep, clock=clock)
         facts: dict[str, Any] = {"model_mb": round(_state_size(detector) / _MB, 3)}
         if detector.is_calibrated:
             facts["certified_bound"] = detector.certainty_.bound

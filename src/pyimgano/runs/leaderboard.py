@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,9 @@ def _matrix(methods: list[Method], categories: list[str], column: str) -> Matrix
             for category in categories
             if any(category in row for row in table.values())
         },
-        [] if ranking is None else sorted(zip(whole, ranking.ranks, strict=True), key=_rank),
+        []
+        if ranking is None
+        else sorted(zip(whole, ranking.ranks, strict=True), key=itemgetter(1)),
         ranking,
         drawing,
     )
-
-
-def _rank(ranked: tuple[Method, float]) -> float:
-    return ranked[1]

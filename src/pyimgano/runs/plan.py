@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.archive import encode
-from pyimgano.datasets._files import is_folder, list_images
+from pyimgano.datasets._checks import mask_files
 from pyimgano.datasets.base import list_categories, load_dataset, reader_options
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.estimator import DETECTORS
@@ -91,13 +91,8 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _facts_of(sample: Sample) -> str:
-    files = [sample.path]
-    if sample.mask_path is not None:
-        files += (
-            list_images(sample.mask_path) if is_folder(sample.mask_path) else [sample.mask_path]
-        )
     named = (sample.split, sample.label, sample.defect, sample.group)
-    return repr((*named, *map(_hash, files)))
+    return repr((*named, *map(_hash, (sample.path, *mask_files(sample)))))
 
 
 def _hash(path: Path) -> str:
