@@ -31,10 +31,7 @@ class Maximum:
 class TopMean:
     """The mean of the largest values, as AnomalyDINO scores (arXiv 2405.14529).
 
-    Parameters
-    ----------
-    fraction : float
-        The share of the values that count, in (0, 1]; at least one value counts.
+    ``fraction`` is the share of the values that count, in (0, 1]; at least one counts.
 
     Examples
     --------

@@ -66,10 +66,7 @@ class LearnedStep(Step):
 class MinMaxNormalisation(LearnedStep):
     """Map the smallest calibration value to 0 and the largest to 1, linearly and unclipped.
 
-    Parameters
-    ----------
-    low, high : float or None
-        The learned extremes; None before `fit`.
+    ``low`` and ``high`` are the learned extremes; None before `fit`.
     """
 
     low: float | None = None
@@ -94,10 +91,8 @@ class MinMaxNormalisation(LearnedStep):
 class RobustNormalisation(LearnedStep):
     """Express values in robust standard deviations of the calibration maps above their median.
 
-    Parameters
-    ----------
-    centre, spread : float or None
-        The learned median and scaled median absolute deviation; None before `fit`.
+    ``centre`` and ``spread`` are the learned median and scaled median absolute deviation; None
+    before `fit`.
     """
 
     centre: float | None = None
@@ -119,13 +114,7 @@ class RobustNormalisation(LearnedStep):
 @VALUES.register("gaussian_smoothing", Metadata(summary="Gaussian blur, borders reflected."))
 @dataclass(frozen=True, slots=True)
 class GaussianSmoothing(Step):
-    """Smooth a map with a Gaussian, cut at four sigma, borders reflected.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation in pixels, positive.
-    """
+    """Smooth a map with a Gaussian of ``sigma`` pixels, cut at four of them, borders reflected."""
 
     sigma: float = 4.0
 
@@ -169,13 +158,7 @@ class _Morphology(Step):
 @VALUES.register("morphological_opening", Metadata(summary="Removes bright specks."))
 @dataclass(frozen=True, slots=True)
 class MorphologicalOpening(_Morphology):
-    """Lower every bright spot into which a disc does not fit (grey-value opening).
-
-    Parameters
-    ----------
-    size : int
-        Diameter of the disc in pixels, odd.
-    """
+    """Lower every bright spot into which a disc of ``size`` pixels, odd, does not fit."""
 
     _operation = "MORPH_OPEN"
 
@@ -183,13 +166,7 @@ class MorphologicalOpening(_Morphology):
 @VALUES.register("morphological_closing", Metadata(summary="Fills dark gaps."))
 @dataclass(frozen=True, slots=True)
 class MorphologicalClosing(_Morphology):
-    """Raise every dark gap into which a disc does not fit (grey-value closing).
-
-    Parameters
-    ----------
-    size : int
-        Diameter of the disc in pixels, odd.
-    """
+    """Raise every dark gap into which a disc of ``size`` pixels, odd, does not fit."""
 
     _operation = "MORPH_CLOSE"
 
@@ -199,14 +176,8 @@ class MorphologicalClosing(_Morphology):
 class SmallComponentRemoval(LearnedStep):
     """Lower 8-connected components above a level to that level if they are small.
 
-    Parameters
-    ----------
-    min_area : int
-        Components of fewer pixels are lowered.
-    quantile : float
-        The level is this quantile of the calibration maps, in (0, 1).
-    level : float or None
-        The learned level; None before `fit`.
+    Small is below ``min_area`` pixels; the level is the ``quantile``, in (0, 1), of the calibration
+    maps, and None before `fit`.
     """
 
     min_area: int = 9
@@ -236,12 +207,7 @@ class SmallComponentRemoval(LearnedStep):
 @VALUES.register("pipeline", Metadata(summary="Post-processing steps in order."))
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Post-processing steps in order; without steps, the identity.
-
-    Parameters
-    ----------
-    steps : tuple of Step
-        Applied first to last.
+    """Post-processing steps, applied first to last; without steps, the identity.
 
     Examples
     --------

@@ -46,48 +46,23 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is measured; every field but ``root`` decides on its name.
+    """What is measured; every field but ``root`` decides on its name."""
 
-    Parameters
-    ----------
-    detector, extractor, features : str
-        Registered names, and the fingerprint of the extractor; no extractor where the detector uses
-        none, ``NAME:PATH`` where it needs a file.
-    parameters : mapping
-        All other parameters but the seed, as `pyimgano.archive.encode` writes them.
-    dataset, root, category, options
-        As for `load_dataset`; of the reader's options those that are not its defaults.
-    categories : sequence of str
-        Of one model that serves them all, see `multi_class`; else empty.
-    data : str
-        Hash of the images, masks and labels, wherever they lie; empty if they cannot be read.
-    shots : int or None
-        Good images to learn from, see `few_shot`; None for all.
-    contaminated : float
-        Share of defective images to learn from, see ``datasets.protocols.contaminated``.
-    seed : int
-        Of the detector, and of the choice of the shots and of the defective images.
-    map_intervals : bool
-        Whether AUPRO gets an interval.
-    version : str
-        Of pyimgano.
-    """
-
-    detector: str
-    extractor: str
-    features: str
-    parameters: Mapping[str, Any]
-    dataset: str
+    detector: str  #: Registered name.
+    extractor: str  #: Registered name, ``NAME:PATH`` with a file; empty where none is used.
+    features: str  #: Fingerprint of the extractor.
+    parameters: Mapping[str, Any]  #: All others but the seed, as `pyimgano.archive.encode` writes.
+    dataset: str  #: As for `load_dataset`, like the next two.
     root: str
     category: str | None
-    data: str
-    categories: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    shots: int | None = None
-    contaminated: float = 0.0
-    seed: int = 0
-    map_intervals: bool = False
-    version: str = __version__
+    data: str  #: Hash of images, masks and labels, wherever they lie; empty if unreadable.
+    categories: Sequence[str] = ()  #: Of one model that serves them all, see `multi_class`.
+    options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's that are no defaults.
+    shots: int | None = None  #: Good images to learn from, see `few_shot`; None for all.
+    contaminated: float = 0.0  #: Share of defective images to learn from.
+    seed: int = 0  #: Of the detector, and of the choice of images.
+    map_intervals: bool = False  #: Whether AUPRO gets an interval.
+    version: str = __version__  #: Of pyimgano.
 
     @property
     def id(self) -> str:
