@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pyimgano.datasets._files import (
     IMAGE_SUFFIXES,
@@ -14,26 +14,22 @@ from pyimgano.datasets._files import (
     near,
     sub_folders,
 )
-from pyimgano.datasets.base import Dataset
+from pyimgano.datasets.base import DATASETS, Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.images import read_mask
 from pyimgano.records import Sample
+from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["GOOD", "Layout", "LayoutDataset", "TreeDataset", "below", "chosen", "judged", "marked"]
-__all__ += ["named", "pair_masks", "read_kind", "read_tree", "require", "told", "unwrapped"]
+__all__ += ["named", "pair_masks", "read_kind", "read_tree", "reader", "require", "unwrapped"]
 
 GOOD = "good"
 
-
-def told(
-    layout: str, source: str, verified: str = "a generated miniature, not real data"
-) -> tuple[tuple[str, str], ...]:
-    """Return what the lists and tables tell of a reader, as ``Metadata.details``."""
-    return (("layout", layout), ("verified", verified), ("source", source))
+D = TypeVar("D", bound=Dataset)
 
 
 def chosen(category: str | None, names: Sequence[str], root: Path) -> str:
@@ -131,6 +127,29 @@ class LayoutDataset(Dataset):
 
     def _folder(self) -> Path:
         return self._layout.find(self.root, self.category)
+
+
+def reader(  # noqa: PLR0913 - facts that lists and tables tell
+    name: str,
+    layout: Layout,
+    *,
+    summary: str,
+    licence: str,
+    source: str,
+    paper: str = "",
+    verified: str = "a generated miniature, not real data",
+) -> Callable[[type[D]], type[D]]:
+    """Register a reader of a layout, with what the lists and tables tell of it."""
+    details = (("layout", layout.text), ("verified", verified), ("source", source))
+    facts = Metadata(summary=summary, paper=paper, licence=licence, details=details)
+
+    def finish(kind: type[D]) -> type[D]:
+        if issubclass(kind, LayoutDataset):
+            kind._layout = layout
+        DATASETS.register(name, facts)(kind)
+        return kind
+
+    return finish
 
 
 @dataclass(frozen=True, slots=True, eq=False)

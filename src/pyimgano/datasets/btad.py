@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyimgano.datasets._layout import Layout, TreeDataset, told
-from pyimgano.datasets.base import DATASETS
-from pyimgano.registry import Metadata
+from pyimgano.datasets._layout import Layout, TreeDataset, reader
 
 __all__ = ["BTADDataset"]
 
@@ -19,14 +17,13 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "btad",
-    Metadata(
-        summary="BTAD: three industrial products with body and surface defects, pixel masks.",
-        paper="Mishra et al., VT-ADL, ISIE 2021",
-        licence="CC BY-SA",
-        details=told(LAYOUT.text, "https://avires.dimi.uniud.it/papers/btad/btad.zip, its README"),
-    ),
+    LAYOUT,
+    summary="BTAD: three industrial products with body and surface defects, pixel masks.",
+    paper="Mishra et al., VT-ADL, ISIE 2021",
+    licence="CC BY-SA",
+    source="https://avires.dimi.uniud.it/papers/btad/btad.zip, its README",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class BTADDataset(TreeDataset):
@@ -37,5 +34,4 @@ class BTADDataset(TreeDataset):
     attributes and errors are those of `Dataset`.
     """
 
-    _layout = LAYOUT
     _good = "ok"

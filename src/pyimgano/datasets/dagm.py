@@ -12,13 +12,11 @@ from pyimgano.datasets._layout import (
     LayoutDataset,
     judged,
     pair_masks,
+    reader,
     require,
-    told,
     unwrapped,
 )
-from pyimgano.datasets.base import DATASETS
 from pyimgano.errors import DatasetError
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,17 +35,15 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "dagm",
-    Metadata(
-        summary="DAGM 2007: ten generated textures; the masks are ellipses around the defects.",
-        paper="Wieler and Hahn, DAGM symposium 2007",
-        licence="see the data set's page",
-        details=told(
-            LAYOUT.text,
-            "https://zenodo.org/records/12750201; layout from: README and reader of "
-            "github.com/vicoslab/mixed-segdec-net-comind2021",
-        ),
+    LAYOUT,
+    summary="DAGM 2007: ten generated textures; the masks are ellipses around the defects.",
+    paper="Wieler and Hahn, DAGM symposium 2007",
+    licence="see the data set's page",
+    source=(
+        "https://zenodo.org/records/12750201; layout from: README and reader of "
+        "github.com/vicoslab/mixed-segdec-net-comind2021"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +55,6 @@ class DAGMDataset(LayoutDataset):
     images are `train_defects`. The masks are ellipses around the defects, larger than these: read
     pixel figures with that in mind. Parameters, attributes and errors are those of `Dataset`.
     """
-
-    _layout = LAYOUT
 
     def _read(self) -> tuple[Sample, ...]:
         folder = self._folder()

@@ -7,11 +7,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import found, is_folder, list_images, sub_folders, walk_images
-from pyimgano.datasets._layout import GOOD, Layout, chosen, named, pair_masks, told
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, chosen, named, pair_masks, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,13 +47,12 @@ def _has_good(folder: Path) -> bool:
 LAYOUT = Layout(_TEXT, is_category=_has_good)
 
 
-@DATASETS.register(
+@reader(
     "custom",
-    Metadata(
-        summary="A folder of one's own images: good ones alone, or good, bad and masks.",
-        licence="yours",
-        details=told(_TEXT, "one's own images"),
-    ),
+    LAYOUT,
+    summary="A folder of one's own images: good ones alone, or good, bad and masks.",
+    licence="yours",
+    source="one's own images",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class FolderDataset(Dataset):

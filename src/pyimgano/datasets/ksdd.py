@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import sub_folders
-from pyimgano.datasets._layout import Layout, LayoutDataset, marked, told
-from pyimgano.datasets.base import DATASETS
+from pyimgano.datasets._layout import Layout, LayoutDataset, marked, reader
 from pyimgano.errors import DatasetError, ParameterError
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,17 +32,15 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "ksdd",
-    Metadata(
-        summary="KolektorSDD: electrical commutators, several images a part, pixel masks.",
-        paper="Tabernik et al., Journal of Intelligent Manufacturing 2020",
-        licence="CC BY-NC-SA 4.0",
-        details=told(
-            LAYOUT.text,
-            "https://www.vicos.si/resources/kolektorsdd; layout from: README, reader of "
-            "github.com/vicoslab/mixed-segdec-net-comind2021, and anomalib's reader",
-        ),
+    LAYOUT,
+    summary="KolektorSDD: electrical commutators, several images a part, pixel masks.",
+    paper="Tabernik et al., Journal of Intelligent Manufacturing 2020",
+    licence="CC BY-NC-SA 4.0",
+    source=(
+        "https://www.vicos.si/resources/kolektorsdd; layout from: README, reader of "
+        "github.com/vicoslab/mixed-segdec-net-comind2021, and anomalib's reader"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +60,6 @@ class KSDDDataset(LayoutDataset):
     fold : int
         Which third of the parts is for the test: 0, 1 or 2.
     """
-
-    _layout = LAYOUT
 
     fold: int = field(default=0, kw_only=True)
 

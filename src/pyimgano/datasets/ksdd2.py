@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets._layout import Layout, LayoutDataset, marked, require, told
-from pyimgano.datasets.base import DATASETS
-from pyimgano.registry import Metadata
+from pyimgano.datasets._layout import Layout, LayoutDataset, marked, reader, require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +29,15 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "ksdd2",
-    Metadata(
-        summary="KolektorSDD2: one coloured production item with surface defects, pixel masks.",
-        paper="Božič et al., Computers in Industry 2021",
-        licence="CC BY-NC-SA 4.0",
-        details=told(
-            LAYOUT.text,
-            "https://www.vicos.si/resources/kolektorsdd2; layout from: README, reader of "
-            "github.com/vicoslab/mixed-segdec-net-comind2021",
-        ),
+    LAYOUT,
+    summary="KolektorSDD2: one coloured production item with surface defects, pixel masks.",
+    paper="Božič et al., Computers in Industry 2021",
+    licence="CC BY-NC-SA 4.0",
+    source=(
+        "https://www.vicos.si/resources/kolektorsdd2; layout from: README, reader of "
+        "github.com/vicoslab/mixed-segdec-net-comind2021"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +49,6 @@ class KSDD2Dataset(LayoutDataset):
     attributes and errors are those of `Dataset`; ``category`` is the folder of the set, if
     ``root`` is the one above it.
     """
-
-    _layout = LAYOUT
 
     def _read(self) -> tuple[Sample, ...]:
         folder = self._folder()

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyimgano.datasets._checks import split_groups
 from pyimgano.datasets._files import is_file, is_folder, natural_key, near
-from pyimgano.datasets._layout import GOOD, chosen, told
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, chosen, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.datasets.folder import BAD_NAMES, GOOD_NAMES
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +35,12 @@ _TEXT = f"""\
   paths relative to the table; columns that start with _ are yours"""
 
 
-@DATASETS.register(
+@reader(
     "manifest",
-    Metadata(
-        summary="A table of one's own images: path, label, split, mask, kind of defect, group.",
-        licence="yours",
-        details=told(_TEXT, "one's own table"),
-    ),
+    Layout(_TEXT),
+    summary="A table of one's own images: path, label, split, mask, kind of defect, group.",
+    licence="yours",
+    source="one's own table",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class ManifestDataset(Dataset):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyimgano.datasets._layout import Layout, TreeDataset, told
-from pyimgano.datasets.base import DATASETS
-from pyimgano.registry import Metadata
+from pyimgano.datasets._layout import Layout, TreeDataset, reader
 
 __all__ = ["MPDDDataset"]
 
@@ -19,16 +17,13 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mpdd",
-    Metadata(
-        summary="MPDD: six kinds of metal parts, with several orientations and backgrounds.",
-        paper="Jezek et al., ICUMT 2021",
-        licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
-        details=told(
-            LAYOUT.text, "https://github.com/stepanje/MPDD; layout from: anomalib's reader"
-        ),
-    ),
+    LAYOUT,
+    summary="MPDD: six kinds of metal parts, with several orientations and backgrounds.",
+    paper="Jezek et al., ICUMT 2021",
+    licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
+    source="https://github.com/stepanje/MPDD; layout from: anomalib's reader",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class MPDDDataset(TreeDataset):
@@ -37,5 +32,3 @@ class MPDDDataset(TreeDataset):
     The data set's page describes no folders; the layout follows the description in anomalib's
     reader. Parameters, attributes and errors are those of `Dataset`.
     """
-
-    _layout = LAYOUT

@@ -7,11 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import found, is_folder, list_images, sub_folders
-from pyimgano.datasets._layout import Layout, LayoutDataset, pair_masks, told
-from pyimgano.datasets.base import DATASETS
+from pyimgano.datasets._layout import Layout, LayoutDataset, pair_masks, reader
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,17 +28,15 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mtd",
-    Metadata(
-        summary="Magnetic Tile Defects: five kinds of defects on tiles of many sizes.",
-        paper="Huang et al., The Visual Computer 2020",
-        licence="none stated in its README; see the data set's page",
-        details=told(
-            LAYOUT.text,
-            "https://github.com/abin24/Magnetic-tile-defect-datasets.; "
-            "layout from: public code that reads it, its README describes none",
-        ),
+    LAYOUT,
+    summary="Magnetic Tile Defects: five kinds of defects on tiles of many sizes.",
+    paper="Huang et al., The Visual Computer 2020",
+    licence="none stated in its README; see the data set's page",
+    source=(
+        "https://github.com/abin24/Magnetic-tile-defect-datasets.; "
+        "layout from: public code that reads it, its README describes none"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +58,6 @@ class MTDDataset(LayoutDataset):
         Share of the good images held out for the test, in (0, 1); at least one of a series that
         has two or more.
     """
-
-    _layout = LAYOUT
 
     test_fraction: float = field(default=0.2, kw_only=True)
 

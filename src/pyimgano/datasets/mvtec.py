@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyimgano.datasets._layout import Layout, TreeDataset, told
-from pyimgano.datasets.base import DATASETS
-from pyimgano.registry import Metadata
+from pyimgano.datasets._layout import Layout, TreeDataset, reader
 
 __all__ = ["MVTecDataset"]
 
@@ -19,18 +17,14 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mvtec",
-    Metadata(
-        summary="MVTec AD: 15 objects and textures with pixel masks, and all in its layout.",
-        paper="Bergmann et al., CVPR 2019 and IJCV 2021",
-        licence="CC BY-NC-SA 4.0 (MVTec AD itself: no commercial use)",
-        details=told(
-            LAYOUT.text,
-            "https://www.mvtec.com/company/research/datasets/mvtec-ad",
-            "real data: MVTec AD screw, BSData ballscrew in this layout",
-        ),
-    ),
+    LAYOUT,
+    summary="MVTec AD: 15 objects and textures with pixel masks, and all in its layout.",
+    paper="Bergmann et al., CVPR 2019 and IJCV 2021",
+    licence="CC BY-NC-SA 4.0 (MVTec AD itself: no commercial use)",
+    source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+    verified="real data: MVTec AD screw, BSData ballscrew in this layout",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class MVTecDataset(TreeDataset):
@@ -46,5 +40,3 @@ class MVTecDataset(TreeDataset):
     >>> len(screw.train), len(screw.test)  # doctest: +SKIP
     (320, 160)
     """
-
-    _layout = LAYOUT

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, require, told, unwrapped
-from pyimgano.datasets.base import DATASETS
+from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, reader, require, unwrapped
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 __all__ = ["MVTecAD2Dataset"]
 
@@ -25,17 +23,14 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mvtec_ad2",
-    Metadata(
-        summary="MVTec AD 2: 8 objects under changing light; labels of the public test only.",
-        paper="Heckler-Kram et al., arXiv 2503.21622",
-        licence="CC BY-NC-SA 4.0",
-        details=told(
-            LAYOUT.text,
-            "https://www.mvtec.com/company/research/datasets/mvtec-ad-2; "
-            "layout from: anomalib's reader",
-        ),
+    LAYOUT,
+    summary="MVTec AD 2: 8 objects under changing light; labels of the public test only.",
+    paper="Heckler-Kram et al., arXiv 2503.21622",
+    licence="CC BY-NC-SA 4.0",
+    source=(
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad-2; layout from: anomalib's reader"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +44,6 @@ class MVTecAD2Dataset(LayoutDataset):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("validation", "test_private", "test_private_mixed")
-    _layout = LAYOUT
 
     def _read(self) -> tuple[Sample, ...]:
         found = self._folder()

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, require, told
-from pyimgano.datasets.base import DATASETS
+from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, reader, require
 from pyimgano.errors import DatasetError, MaskError
 from pyimgano.records import Sample, Saturation
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +30,13 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mvtec_loco",
-    Metadata(
-        summary="MVTec LOCO AD: 5 assemblies with missing, surplus, misplaced or damaged parts.",
-        paper="Bergmann et al., IJCV 2022",
-        licence="CC BY-NC-SA 4.0",
-        details=told(LAYOUT.text, "https://www.mvtec.com/company/research/datasets/mvtec-loco"),
-    ),
+    LAYOUT,
+    summary="MVTec LOCO AD: 5 assemblies with missing, surplus, misplaced or damaged parts.",
+    paper="Bergmann et al., IJCV 2022",
+    licence="CC BY-NC-SA 4.0",
+    source="https://www.mvtec.com/company/research/datasets/mvtec-loco",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class MVTecLOCODataset(LayoutDataset):
@@ -58,7 +55,6 @@ class MVTecLOCODataset(LayoutDataset):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("validation",)
-    _layout = LAYOUT
 
     def _read(self) -> tuple[Sample, ...]:
         folder = self._folder()

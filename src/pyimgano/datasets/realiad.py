@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.datasets._files import entries, found, in_natural_order, is_file, is_folder
-from pyimgano.datasets._layout import GOOD, Layout, below, chosen, told
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, below, chosen, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +30,15 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "realiad",
-    Metadata(
-        summary="Real-IAD: 30 objects, five views of each part, pixel masks.",
-        paper="Wang et al., CVPR 2024, arXiv 2403.12580",
-        licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
-        details=told(
-            LAYOUT.text,
-            "https://realiad4ad.github.io/Real-IAD; layout from: README and reader of "
-            "github.com/Tencent/AnomalyDetection_Real-IAD, and anomalib's reader",
-        ),
+    LAYOUT,
+    summary="Real-IAD: 30 objects, five views of each part, pixel masks.",
+    paper="Wang et al., CVPR 2024, arXiv 2403.12580",
+    licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
+    source=(
+        "https://realiad4ad.github.io/Real-IAD; layout from: README and reader of "
+        "github.com/Tencent/AnomalyDetection_Real-IAD, and anomalib's reader"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)

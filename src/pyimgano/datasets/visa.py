@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import entries, is_file, is_folder, near, sub_folders
-from pyimgano.datasets._layout import GOOD, Layout, below, read_tree, told
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, below, read_tree, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,18 +38,14 @@ NATIVE = Layout(_TEXT, is_category=lambda folder: is_folder(folder / "Data" / "I
 CONVERTED = Layout(_TEXT)
 
 
-@DATASETS.register(
+@reader(
     "visa",
-    Metadata(
-        summary="VisA: 12 objects from circuit boards to macaroni, with pixel masks.",
-        paper="Zou et al., ECCV 2022, arXiv 2207.14315",
-        licence="CC BY 4.0",
-        details=told(
-            _TEXT,
-            "https://github.com/amazon-science/spot-diff",
-            "real data: a further category in VisA's native layout; else miniature",
-        ),
-    ),
+    NATIVE,
+    summary="VisA: 12 objects from circuit boards to macaroni, with pixel masks.",
+    paper="Zou et al., ECCV 2022, arXiv 2207.14315",
+    licence="CC BY 4.0",
+    source="https://github.com/amazon-science/spot-diff",
+    verified="real data: a further category in VisA's native layout; else miniature",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class VisADataset(Dataset):
