@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimgano.errors import ArchiveError
-from pyimgano.features._checkpoint import found_at, sha256_of
+from pyimgano.features._checkpoint import found_at
 from pyimgano.features._grid import check_image, covering, squeezed
 from pyimgano.features.base import EXTRACTORS
-from pyimgano.features.onnx_file import OnnxFile, _given, _Network, _opened, _run
+from pyimgano.features.onnx_file import OnnxFile, _Network, _opened, _seen
 from pyimgano.features.text_image import CLIP_PIXELS
 from pyimgano.registry import Metadata
-from pyimgano.threads import budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,14 +92,13 @@ class ClipOnnx:
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the embeddings (n, d) of RGB images (H, W, 3); errors as of `OnnxFile.embed`."""
         path = self._file()
-        how = (self.output, self.runtime, budget(), os.getpid())
-        network = _network(path, sha256_of(path), *how)
+        network = _opened(path, self.output, self.runtime, probed=False)
         return np.concatenate([self._one(path, network, image) for image in images])
 
     def _one(self, path: Path, network: _Network, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_image(image, smallest=1)
         seen = squeezed(image, network.size or (_FREE, _FREE))
-        found = _run(network, _given(network, seen, self.mean, self.deviation))
+        found = _seen(network, seen, self.mean, self.deviation)
         if found.ndim != 2 or len(found) != 1:
             raise ArchiveError(
                 f"{path}: the output {network.output!r} has the shape {found.shape}; the embedding "
@@ -112,10 +108,3 @@ class ClipOnnx:
 
     def _file(self) -> Path:
         return found_at(self.path, "clip_onnx needs a file: --extractor clip_onnx:PATH")
-
-
-@lru_cache(maxsize=4)
-def _network(
-    path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
-) -> _Network:
-    return _opened(path, output, runtime, threads)

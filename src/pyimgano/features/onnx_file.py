@@ -100,9 +100,7 @@ class OnnxFile:
         `ParameterError`; a file that cannot be read, or is of no kind above, an `ArchiveError`; a
         runtime that is not installed `MissingExtra`.
         """
-        path = self._file()
-        how = (self.output, self.runtime, budget())
-        network = _network(path, sha256_of(path), *how, os.getpid())
+        network = _opened(self._file(), self.output, self.runtime)
         for image in images:
             check_image(image, smallest=1 if network.size else network.patch)
         return [self._embed_one(network, image) for image in images]
@@ -110,7 +108,7 @@ class OnnxFile:
     def _embed_one(self, network: _Network, image: NDArray[np.uint8]) -> PatchFeatures:
         seen = cropped(image, network.patch) if network.size is None else image
         fed = seen if network.size is None else squeezed(image, network.size)
-        values = _run(network, _given(network, fed, self.mean, self.deviation))
+        values = _seen(network, fed, self.mean, self.deviation)
         if values.ndim == 3:
             size = (fed.shape[0] // network.patch, fed.shape[1] // network.patch)
             values = values[:, network.special :].reshape(1, *size, -1)
@@ -122,13 +120,14 @@ class OnnxFile:
         return found_at(self.path, "the extractor 'onnx' needs a file: --extractor onnx:PATH")
 
 
-def _given(
+def _seen(
     network: _Network, image: NDArray[np.uint8], mean: tuple[float, ...], far: tuple[float, ...]
 ) -> NDArray[Any]:
-    """Return an image (H, W, 3) as a batch (1, 3, H, W) of the input's type."""
-    if network.graph.dtype is np.uint8:
-        return image[None].transpose(0, 3, 1, 2)
-    return normalised(image[None], mean, far).astype(network.graph.dtype)
+    """Return the output for an image (H, W, 3)."""
+    given = image[None].transpose(0, 3, 1, 2)
+    if network.graph.dtype is not np.uint8:
+        given = normalised(image[None], mean, far).astype(network.graph.dtype)
+    return _run(network, given)
 
 
 def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
@@ -137,21 +136,27 @@ def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
     return network.graph.run(network.output, taken)
 
 
+def _opened(path: Path, output: str, runtime: str, *, probed: bool = True) -> _Network:
+    """Load a file, look at its input, and run it once to see its output, if that is ``probed``."""
+    return _network(path, sha256_of(path), (output, runtime, budget()), os.getpid(), probed)
+
+
 @lru_cache(maxsize=4)
 def _network(
-    path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
+    path: Path, _sha256: str, how: tuple[str, str, int], _process: int, probed: bool
 ) -> _Network:
-    """Load a file, look at its input, and run it once to see its output."""
-    unseen = _opened(path, output, runtime, threads)
+    output, runtime, threads = how
+    unseen = _inspected(path, open_graph(path, runtime, threads), output)
+    if not probed:
+        return unseen
     size = unseen.size or (_PROBE, _PROBE)
     values = _run(unseen, np.zeros((1, 3, *size), unseen.graph.dtype))
     patch, special = _geometry(path, unseen, size, values.shape)
     return unseen._replace(patch=patch, special=special)
 
 
-def _opened(path: Path, output: str, runtime: str, threads: int) -> _Network:
-    """Load a file and read the geometry of its input; that of the output is not known yet."""
-    graph = open_graph(path, runtime, threads)
+def _inspected(path: Path, graph: Graph, output: str) -> _Network:
+    """Read the geometry of the input; that of the output is not known yet."""
     if output and output not in graph.outputs:
         raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(graph.outputs)}")
     shape = graph.inputs[0][2] if len(graph.inputs) == 1 else ()
