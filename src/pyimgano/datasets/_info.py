@@ -26,16 +26,16 @@ class DatasetInfo:
     root: Path  #: The folder that was given.
     n_train: int  #: Good training images.
     n_train_defect: int  #: Defective images that a few-shot protocol gives for training.
-    n_test: int  #: Test images, all and by label.
+    n_test: int  #: Test images, of which good and defective:
     n_test_good: int
     n_test_defect: int
     defects: tuple[str, ...]  #: Kinds of defects in the test split, in natural order.
     has_masks: bool  #: Whether the defective test images have ground-truth masks.
     saturates: bool  #: Whether these declare how much of a defect is enough: `Dataset.channels`.
-    summary: str  #: What its reader says: one line,
-    licence: str  #: the terms of use,
-    layout: str  #: the tree on disk,
-    source: str  #: where it is described.
+    summary: str  #: One line by its reader.
+    licence: str  #: Terms of use.
+    layout: str  #: Tree on disk.
+    source: str  #: Where it is described.
     protocol: str = "one-class"  #: Which images are learned from, see `datasets.protocols`.
     options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's, as ``fold`` of ksdd.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -126,30 +127,17 @@ def _shared(methods: list[Method]) -> list[str]:
 
 def _matrix(methods: list[Method], categories: list[str], column: str) -> Matrix:
     """Rank the methods that have every category; one that lacks some has no place among them."""
-    table = {
-        method.name: {
-            category: cell.value
-            for category in categories
-            if (cell := method.cell(column, category)) is not None
-        }
-        for method in methods
-    }
+    table: dict[str, dict[str, float]] = {method.name: {} for method in methods}
+    best: dict[str, float] = {}
+    for category in categories:
+        for method in methods:
+            if (cell := method.cell(column, category)) is not None:
+                table[method.name][category] = cell.value
+                best[category] = max(best.get(category, -math.inf), round(cell.value, 3))
     whole = [method for method in methods if len(table[method.name]) == len(categories)]
-    ranking = drawing = None
-    if whole:
-        ranking = rank_methods([[table[m.name][name] for m in whole] for name in categories])
-        drawing = differences([method.name for method in whole], ranking)
-    return Matrix(
-        column,
-        FIGURES[column],
-        {
-            category: max(round(row[category], 3) for row in table.values() if category in row)
-            for category in categories
-            if any(category in row for row in table.values())
-        },
-        []
-        if ranking is None
-        else sorted(zip(whole, ranking.ranks, strict=True), key=itemgetter(1)),
-        ranking,
-        drawing,
-    )
+    if not whole:
+        return Matrix(column, FIGURES[column], best, [], None, None)
+    ranking = rank_methods([[table[m.name][name] for m in whole] for name in categories])
+    ranked = sorted(zip(whole, ranking.ranks, strict=True), key=itemgetter(1))
+    drawing = differences([method.name for method in whole], ranking)
+    return Matrix(column, FIGURES[column], best, ranked, ranking, drawing)
