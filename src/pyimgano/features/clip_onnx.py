@@ -42,25 +42,16 @@ _FREE = 224  # input of a network that says no size
 class ClipOnnx:
     """An image encoder in an ONNX file, run by ONNX Runtime or OpenVINO in fp32.
 
+    Parameters are as of `OnnxFile`; mean and deviation are CLIP's by default. An image is squeezed
+    into the input's height and width, 224 each where they are free. Images run one by one.
+
     Parameters
     ----------
-    path : str
-        The file. It has one input of three channels, first or last, float32, float16 or uint8.
     output : str
         Name of the output that is the image's embedding (1, d); the first by default.
     tokens : str
         Name of an output with patch tokens or a feature map, as `OnnxFile` takes them. Without one
         the image's own embedding is its only patch.
-    mean, deviation : tuple of float
-        Of the three channels, for pixels from 0 to 1; CLIP's by default. An input of uint8 takes
-        pixels as they are.
-    runtime : str
-        See `OnnxFile`.
-
-    Notes
-    -----
-    An image is squeezed into the input's height and width, 224 each where they are free. Images run
-    one by one.
     """
 
     path: str = ""
