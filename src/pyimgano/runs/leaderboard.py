@@ -24,7 +24,7 @@ from pyimgano.runs.leaderboard_methods import (
 from pyimgano.runs.leaderboard_ranks import ALPHA, Ranking, rank_methods
 from pyimgano.runs.page import render
 
-__all__ = ["Matrix", "write_leaderboard"]
+__all__ = ["Matrix", "read_facts_of_board", "write_leaderboard"]
 
 FIGURES = {
     "auroc": "AUROC",
@@ -65,12 +65,15 @@ def write_leaderboard(out: str | Path) -> None:
     if one of the two is missing or damaged, it is an `InputError`.
     """
     folder = Path(out)
-    view = _view(read_rows(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))
+    view = _view(
+        read_rows(folder / "leaderboard.csv"), read_facts_of_board(folder / "benchmark.json")
+    )
     write_atomic(folder / "leaderboard.md", markdown(view))
     write_atomic(folder / "leaderboard.html", render("leaderboard.html.j2", **view))
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_facts_of_board(path: Path) -> dict[str, Any]:
+    """Read ``benchmark.json``."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
