@@ -57,7 +57,8 @@ def named_fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             },
         },
     )
-    path = os.pathsep.join([str(folder), str(Path(__file__).parent)])
+    given = [each for each in [os.environ.get("PYTHONPATH")] if each]
+    path = os.pathsep.join([str(folder), str(Path(__file__).parent), *given])
     with (
         pytest.MonkeyPatch.context() as patch,
         fakes.entered(EXTRACTORS, "tiny", fakes.TinyExtractor),
