@@ -78,6 +78,12 @@ def test_a_burst_is_one_group_and_parts_under_a_fixed_camera_are_not():
     assert len(set(alike.tolist())) == 60  # they differ by noise and light alone
 
 
+def test_a_lamp_that_warms_up_makes_no_group_of_all():
+    shots = [measure(noisy(part(3), i) + np.uint8(i)) for i in range(6)]
+    shots += [measure(part(10 + i)) for i in range(10)]
+    assert near_groups(shots, 255)[:6].tolist() in ([0, 0, 2, 2, 4, 4], [0, 1, 2, 3, 4, 5])
+
+
 def test_among_few_images_only_equal_ones_are_near():
     images = [part(0), noisy(part(0), 1), part(0)]
     assert near_groups([measure(image) for image in images], 255).tolist() == [0, 1, 0]

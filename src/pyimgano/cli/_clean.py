@@ -40,32 +40,41 @@ def learn_clean(show: Show, images: Sequence[Path], learn: Learn, clean: Clean |
 
     Without a wish a terminal is asked, and everything is kept elsewhere.
     """
-    fitted = learn(images, ())
-    odd = _odd(fitted, images)
     if clean is None:
         asks = sys.stdin.isatty() and sys.stderr.isatty() and not show.silent
         clean = Clean.ASK if asks else Clean.KEEP
-    if not odd or clean is Clean.KEEP:
-        return fitted
-    if clean is Clean.ASK:
-        typer.echo(f"{count(len(odd), 'good image')} stand out:", err=True)
-        for each in odd:
-            typer.echo(f"  {named(*each)}", err=True)
-        if not typer.confirm("Learn again without them?", err=True):
-            return fitted
-    out = {name for name, _ in odd}
-    return learn([path for path in images if str(path) not in out], odd)
+    fitted, dropped = learn(images, ()), list[tuple[str, str]]()
+    while clean is not Clean.KEEP and (odd := _odd(fitted, images, dropped)):
+        if clean is Clean.ASK and not _agreed(odd):
+            break
+        dropped += odd
+        out = {name for name, _ in dropped}
+        fitted = learn([path for path in images if str(path) not in out], dropped)
+    return fitted
 
 
-def _odd(fitted: Detector, images: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return what may be taken out of the images learned from, with the reasons."""
+def _agreed(odd: Sequence[tuple[str, str]]) -> bool:
+    several = "s stand" if len(odd) > 1 else " stands"
+    typer.echo(f"{len(odd)} good image{several} out:", err=True)
+    for each in odd:
+        typer.echo(f"  {named(*each)}", err=True)
+    return typer.confirm("Learn again without?", err=True)
+
+
+def _odd(
+    fitted: Detector, images: Sequence[Path], dropped: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return what may be taken out of the images learned from, with the reasons.
+
+    What is gone lets others stand out, so this is asked again, within one limit for each kind.
+    """
     names = {str(path) for path in images}
     suspects = [
         (name, f"score: z = {z:.1f}")
         for name, z in zip(fitted.suspects_, fitted.suspects_z_, strict=True)
     ]
     found = [each for each in (*fitted.odd_, *suspects) if each[0] in names]
-    kinds = Counter(_kind(reason) for _, reason in found)
+    kinds = Counter(_kind(reason) for _, reason in (*dropped, *found))
     most = max(1, math.floor(SHARE * len(images)))
     few = [each for each in found if _kind(each[1]) == _COPY or kinds[_kind(each[1])] <= most]
     return list({name: (name, reason) for name, reason in reversed(few)}.values())[::-1]

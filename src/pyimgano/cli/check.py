@@ -89,8 +89,9 @@ def _doubts(found: Hygiene, images: Sequence[Path]) -> Doubts:
     from pyimgano.cli._parameters import make_detector
     from pyimgano.runs.doubts import find_doubts
 
-    unusable = {*found.blank, *(name for name, _ in found.unreadable)}
-    usable = [path for path in images if str(path) not in unusable]
+    known = (*found.unreadable, *found.blurred, *found.exposure, *found.odd_sizes)
+    named = {*found.blank, *(name for name, _ in known)}
+    usable = [path for path in images if str(path) not in named]
     return find_doubts(make_detector("vision_patchcore", "auto", "5%", ()), usable)
 
 
@@ -100,8 +101,8 @@ def _report(
     from pyimgano.runs.doubts import write_check
 
     show.fact("defects", doubts.text)
-    for name, z in doubts.suspects:
-        show.fact("", f"{name.removeprefix(f'{folder}{os.sep}')}: z = {z:.1f}")
+    far = [f"{name.removeprefix(f'{folder}{os.sep}')}: z = {z:.1f}" for name, z in doubts.suspects]
+    show.facts("", far)
     report = write_check(found, doubts, folder, out)
     show.fact("report", str(report))
     return {"suspects": doubts.suspects, "report": report}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.atomic import claimed, output_errors, write_atomic
-from pyimgano.calibration import SUSPECT_MINIMUM, find_suspects
+from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, suspicion
 from pyimgano.errors import ImageError, InputError
 from pyimgano.estimator import DETECTORS
 from pyimgano.images import read_image, to_uint8
@@ -44,7 +44,7 @@ class Doubts:
     suspects : tuple of (str, float)
         Name and robust z of each, the highest first.
     judged : tuple of Inspection
-        The same, judged by a model that learned without them: its maps show where they differ.
+        The first of them, judged by a model that learned without all: its maps show where.
     text : str
         What was done and found, in a sentence.
     """
@@ -74,20 +74,22 @@ def find_doubts(detector: Detector, images: Sequence[Path]) -> Doubts:
         few = f"{len(images)} images are too few to tell which of them stand out by their scores"
         return Doubts(0, (), (), few)
     fitted = detector.clone().fit(images)
-    pairs = zip(fitted.suspects_, fitted.suspects_z_, strict=True)
+    skipped = {name for name, _ in fitted.skipped_}
+    names = [str(path) for path in images if str(path) not in skipped]
+    far = suspicion(fitted.decision_scores_).round(2).tolist()
+    pairs = [pair for pair in zip(names, far, strict=True) if pair[1] > SUSPECT_Z]
     ranked = tuple(sorted(pairs, key=lambda pair: -pair[1]))
-    names = [name for name, _ in ranked]
+    out = {name for name, _ in ranked}
     judged: tuple[Inspection, ...] = ()
-    if names:
-        rest = [path for path in images if str(path) not in names]
-        judged = tuple(detector.clone().fit(rest).inspect(names))
-    kind = f"{len(fitted.hashes_)} images by {DETECTORS.name_of(type(fitted))}, out of sample: "
-    text = (
-        find_suspects(fitted.decision_scores_)[1]
-        if not names
-        else f"{len(names)} {'stands' if len(names) == 1 else 'stand'} out"
-    )
-    return Doubts(len(fitted.hashes_), ranked, judged, kind + (text or "none stands out"))
+    if ranked:
+        rest = [path for path in images if str(path) not in out]
+        judged = tuple(detector.clone().fit(rest).inspect([name for name, _ in ranked[:SHOWN]]))
+    text = f"{len(names)} images by {DETECTORS.name_of(type(fitted))}, out of sample: "
+    if ranked and not fitted.suspects_:
+        text += find_suspects(fitted.decision_scores_)[1]
+    else:
+        text += f"{len(ranked) or 'none'} {'stand' if len(ranked) > 1 else 'stands'} out"
+    return Doubts(len(names), ranked, judged, text)
 
 
 def write_check(found: Hygiene, doubts: Doubts, folder: Path, out: Path) -> Path:

@@ -127,27 +127,26 @@ def _figures(grey: Any, thumbnail: Any) -> NDArray[np.float64]:
 
 
 def near_groups(looks: Sequence[Look], white: int) -> NDArray[np.int64]:
-    """Return a number for each image that those which look the same, by links, share.
+    """Return for each image the place of the first one that it looks the same as; its own if none.
 
     Near are two images whose 64-bit difference hashes (of 9 x 8 grey values, neighbours compared)
     differ in at most 6 bits, and whose grey thumbnails differ (root mean square) by at most 1 of
     255 levels at 16 x 16, and at 32 x 32 by at most a fifth of what two images of the set usually
-    do: parts that a fixed camera sees alike are no copies of each other. Among fewer than ten
-    images nothing is usual, and only equal pixels are near.
+    do: parts that a fixed camera sees alike are no copies of each other. An image is near to the
+    first of a group, not by links: a lamp that warms up would make one group of all. Among fewer
+    than ten images nothing is usual, and only equal pixels are near.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     first: dict[str, int] = {}
-    equal = [(first.setdefault(look.digest, i), i) for i, look in enumerate(looks)]
-    pairs = np.array(equal, np.intp).reshape(-1, 2)
-    if len(first) >= OUTLIER_MINIMUM:
-        alone = np.array(list(first.values()))
+    same = np.array([first.setdefault(look.digest, i) for i, look in enumerate(looks)], np.int64)
+    alone = np.array(list(first.values()))
+    leader = np.arange(len(looks))
+    if len(alone) >= OUTLIER_MINIMUM:
         small = np.stack([looks[i].small * (255 / looks[i].full(white)) for i in alone])
-        near = _near_pairs(np.stack([looks[i].bits for i in alone]), small)
-        pairs = np.concatenate([pairs, alone[near]])
-    links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(looks), len(looks)))
-    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+        near = alone[_near_pairs(np.stack([looks[i].bits for i in alone]), small)]
+        for i, j in sorted(near.tolist(), key=lambda pair: (pair[1], pair[0])):
+            if leader[i] == i and leader[j] == j:
+                leader[j] = i
+    return np.asarray(leader[same], dtype=np.int64)
 
 
 def _near_pairs(bits: NDArray[np.bool_], small: NDArray[np.float32]) -> NDArray[np.intp]:
