@@ -43,7 +43,7 @@ def variant(image: np.ndarray, gain: float, gamma: float) -> np.ndarray:
 @DETECTORS.register("vision_patchcore_light", Metadata(summary="PatchCore, light variants learned"))
 @dataclass(kw_only=True, eq=False)
 class LightPatchCore(PatchCore):
-    """Variants stay in the block of their image; out-of-sample scores are those of the originals."""
+    """Variants stay in the block of their image; the originals alone are scored."""
 
     def _learn(self, images: Images, blocks: np.ndarray) -> Sequence[Reading]:
         features, sizes = self._features_of(images)

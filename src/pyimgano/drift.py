@@ -35,7 +35,8 @@ class Drift:
     n, against : int
         Images that were compared, and good images that they were compared with.
     brightness, contrast, sharpness : float or None
-        Their medians as shares of those of the good images.
+        Their medians as shares of those of the good images; contrast at equal brightness,
+        sharpness at equal contrast.
     scores : float or None
         By how many robust deviations the lower half of their scores (its median) lies above that
         of the good images; of images without a label those judged OK.
@@ -99,7 +100,7 @@ def compare(
     if n < LEAST_NEW or against < LEAST_GOOD:
         nothing = dict.fromkeys(("brightness", "contrast", "sharpness", "scores"))
         return Drift(n=n, against=against, found=(), **nothing)
-    new, old = (np.log(np.maximum(each, 1e-6)) for each in (looks, good_looks))
+    new, old = _light(looks), _light(good_looks)
     shift = np.median(new, axis=0) - np.median(old, axis=0)
     far = np.abs(shift) / np.maximum(_spread(old), _SPREADS) >= LIGHT
     side = np.sign(shift)
@@ -121,6 +122,12 @@ def compare(
         scores=None if higher is None else round(higher[0], 2),
         found=tuple(found),
     )
+
+
+def _light(looks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return logarithms: less light alone is no loss of contrast, less contrast none of focus."""
+    logs = np.log(np.maximum(looks, 1e-6))
+    return np.asarray(np.diff(logs, axis=1, prepend=0.0))
 
 
 def _higher(
