@@ -142,10 +142,11 @@ def main() -> None:
     target = HERE / "results" / "hygiene.json"
     rows = json.loads(target.read_text()) if target.exists() else []
     for extractor in given.extractors:
-        rows = [row for row in rows if row["extractor"] != extractor]
-        rows += hidden_generated(extractor, given.seeds)
+        new = hidden_generated(extractor, given.seeds)
         for name in SETS if given.data else ():
-            rows += hidden_real(given.data, name, extractor, given.real_seeds)
+            new += hidden_real(given.data, name, extractor, given.real_seeds)
+        again = {(row["set"], row["extractor"]) for row in new}
+        rows = [row for row in rows if (row["set"], row["extractor"]) not in again] + new
         target.write_text(json.dumps(rows, indent=1) + "\n")
     command = "python benchmarks/accuracy/hygiene.py --data DIR"
     (HERE / "hygiene.md").write_text(page(rows, command))
@@ -156,8 +157,8 @@ TOP = """# Defects hidden among the goods, and sessions that differ
 Made by `{command}`; `vision_patchcore` with default
 settings. A suspect has a robust z above 4 of the logarithm of its out-of-sample score, at most 5 %
 of the images (or one); the rule was fixed before and not tuned here. Generated parts: {n} good
-images, 5 % of them with a planted defect of severity {severity} (some are hardly seen). Real sets: 5 %
-of real defective test images mixed into the goods, others for each seed. With 95 %
+images, 5 % of them with a planted defect of severity {severity} (some are hardly seen). Real sets:
+5 % of real defective test images mixed into the goods, others for each seed. With 95 %
 Clopper-Pearson intervals.
 
 | set | extractor | runs | hidden | found | recall | named | precision | two populations |
