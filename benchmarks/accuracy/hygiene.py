@@ -181,9 +181,9 @@ scores) were set while looking at cookie and ballscrew.
 |---|---|---|---|---|
 """
 CLOSING = """
-Gross defects on parts that lie in place are found. Real defects hidden among the three real sets are
-mostly not named: they stand out too little, or together with good images that do, which is then said
-to be two populations. An empty list of suspects is no proof of clean goods.
+Gross defects on parts that lie in place are found. Real defects hidden among the three real sets
+are mostly not named: they stand out too little, or together with good images that do, which is
+then said to be two populations. An empty list of suspects is no proof of clean goods.
 """
 
 

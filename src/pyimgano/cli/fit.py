@@ -204,7 +204,9 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
     show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
     if "drift_" in vars(fitted) and fitted.drift_.enough:
         told = fitted.drift_.describe("the hold-out images")
-        show.fact("session", told or "the hold-out images do not differ from the goods")
+        show.fact(
+            "session", told or "no difference of the hold-out images from the goods stands out"
+        )
     if "tuned_" in vars(fitted):
         for subject, text in fitted.tuned_.describe().items():
             show.fact(subject, text)
