@@ -76,10 +76,9 @@ class Detector(Calibrating, Estimator):
     skipped_, odd_, dropped_ : tuple of (str, str)
         Good images with the reason why they could not be read, are unlike the others (copies,
         blurred, badly exposed, of another size), or were taken out before.
-    looks_ : ndarray of float64, shape (n, 3)
-        Brightness, contrast and sharpness of the images of ``decision_scores_``.
-    drift_ : Drift
-        How the images that set the threshold differ from those that did so before.
+    looks_, drift_ : ndarray of float64, shape (n, 3); Drift
+        Brightness, contrast and sharpness of the images of ``decision_scores_``; how they differ
+        from those that came before.
     tuned_ : Tuned
         What labelled defects decided, and how many are caught; only if some were given.
     """
@@ -166,9 +165,8 @@ class Detector(Calibrating, Estimator):
         defects, tune, miss_cost
             See `calibrate`.
         dropped : sequence of (str, str)
-            Names of good images that were taken out of X beforehand, each with the reason. They
-            count as rejected in the certainty, for goods like them will be; but not a ``"copy of"``
-            another.
+            Good images that were taken out before, with the reason: in the certainty they count as
+            rejected, for goods like them will be; a ``"copy of"`` another does not.
 
         Returns
         -------
@@ -253,8 +251,7 @@ class Detector(Calibrating, Estimator):
             )
         vars(self).pop("tuned_", None)  # a setting that others chose has no part in this one
         readings = self._read(Images(goods.images.sources, intake))
-        known = vars(self)
-        before = known.get("decision_scores_"), known.get("looks_")
+        known, before = vars(self), [vars(self).get(x) for x in ("decision_scores_", "looks_")]
         self._decide(readings, goods, SEPARATE, few)
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
         self.odd_ = tuple(dict.fromkeys((*self.odd_, *goods.odd)))
