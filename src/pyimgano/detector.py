@@ -77,8 +77,7 @@ class Detector(Calibrating, Estimator):
         Good images with the reason why they could not be read, are unlike the others (copies,
         blurred, badly exposed, of another size), or were taken out before.
     looks_, drift_ : ndarray of float64, shape (n, 3); Drift
-        Brightness, contrast and sharpness of the images of ``decision_scores_``; how they differ
-        from those that came before.
+        Light and sharpness of the images of ``decision_scores_``; what they differ in from before.
     tuned_ : Tuned
         What labelled defects decided, and how many are caught; only if some were given.
     """
@@ -193,8 +192,8 @@ class Detector(Calibrating, Estimator):
         if self.is_transductive:
             blocks = np.arange(len(blocks))
         count = len(np.unique(blocks))
-        comparable = count > 1 and (calibration is None or len(goods.hashes) >= LEAST_GOOD)
-        readings = self._learn(goods.images, blocks) if comparable else self._fit(goods.images)
+        enough = count > 1 and (calibration is None or len(goods.hashes) >= LEAST_GOOD)
+        readings = self._learn(goods.images, blocks) if enough else self._fit(goods.images)
         self.hashes_ = goods.hashes  # last, so that a fit that failed leaves nothing to judge with
         if calibration is not None:
             if readings is not None:
