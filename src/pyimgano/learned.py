@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pyimgano.drift import Drift
     from pyimgano.records import Certainty
     from pyimgano.tuned import Tuned
     from pyimgano.views.intake import Intake
@@ -28,6 +29,11 @@ class Learned:
     hashes_: tuple[str, ...]
     skipped_: tuple[tuple[str, str], ...]
     suspects_: tuple[str, ...]
+    suspects_z_: tuple[float, ...]
+    odd_: tuple[tuple[str, str], ...]
+    dropped_: tuple[tuple[str, str], ...]
+    looks_: NDArray[np.float64]
+    drift_: Drift
     decision_scores_: NDArray[np.float64]
     threshold_: float
     pixel_threshold_: float | None
@@ -59,6 +65,8 @@ class Learned:
         for kind, names in (
             ("suspects", self.suspects_),
             ("skipped", [name for name, _ in self.skipped_]),
+            ("odd", [name for name, _ in self.odd_]),
+            ("dropped", [name for name, _ in self.dropped_]),
         ):
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             if names:

@@ -121,9 +121,9 @@ class Certainty:
         Where the out-of-sample scores come from: ``"block folds"``, ``"leave one out"``,
         ``"separate images"``.
     n : int
-        Good images with an out-of-sample score, suspects included.
+        Good images with an out-of-sample score, suspects included; of a group one.
     dropped : int
-        Suspects among them that were kept out of the threshold.
+        Suspects among them that were kept out of the threshold, or out of the model.
     rank : int
         The threshold is the ``rank``-th largest of the scores that were kept.
     target : float
@@ -142,6 +142,8 @@ class Certainty:
         that these images could have set; the bounds hold for all of them at once.
     doubt : str
         Why nothing can be certified, however many images there are; empty if something can.
+    grouped : int
+        Images beyond the first of each group: views of one part, copies, near copies.
     """
 
     rule: str
@@ -156,6 +158,7 @@ class Certainty:
     certified: bool
     choices: int = 1
     doubt: str = ""
+    grouped: int = 0
 
     def __post_init__(self) -> None:
         if self.n < 0 or self.dropped < 0 or self.dropped > self.n:
@@ -182,6 +185,8 @@ class Certainty:
             if self.bound_without_suspects is not None:
                 text += f"; {_percent(self.bound_without_suspects)} if really defective"
             text += ")"
+        if self.grouped:
+            text += f"; {self.n + self.grouped} images count as {self.n}, near copies as one"
         if not self.certified:
             text += f"; the target of {_percent(self.target)} is not certified"
         level = 1 - (1 - self.confidence) / self.choices

@@ -7,10 +7,11 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyimgano.cli._clean import Clean, learn_clean, show_odd
 from pyimgano.cli._parameters import (
     DetectorName,
     ExtractorName,
@@ -25,6 +26,8 @@ from pyimgano.cli._show import Show, count, named
 from pyimgano.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyimgano.detector import Detector
 
 __all__ = ["check_writable", "fit", "good_images"]
@@ -77,6 +80,14 @@ def fit(
             help="What an escape costs, in false rejects: the defects move the threshold.",
         ),
     ] = None,
+    clean: Annotated[
+        Clean | None,
+        typer.Option(
+            help="Good images that are copies or stand out: ask (the default in a terminal), "
+            "drop, or keep (elsewhere).",
+            show_default=False,
+        ),
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -93,19 +104,23 @@ def fit(
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
     started = time.perf_counter()
-    with show.progress(f"learning from {count(len(images), 'good image')}"):
-        fitted = unfitted.fit(
-            images, calibration=held_out, defects=few, tune=tune, miss_cost=miss_cost
-        )
-        fitted.save(out)
+
+    def learn(good: Sequence[Path], dropped: Sequence[tuple[str, str]]) -> Detector:
+        few_shot: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
+        with show.progress(f"learning from {count(len(good), 'good image')}"):
+            return unfitted.clone().fit(good, calibration=held_out, dropped=dropped, **few_shot)
+
+    fitted = learn_clean(show, images, learn, clean)
+    fitted.save(out)
     seconds = time.perf_counter() - started
-    _print_learned(show, fitted, len(images), seconds)
+    _print_learned(show, fitted, len(images) - len(fitted.dropped_), seconds)
+    show_odd(show, fitted)
     show.facts("extractor", describe_extractor(fitted, extractor))
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
     show.answer(str(out))
-    show.result(_facts(fitted, out, len(images), seconds))
+    show.result(_facts(fitted, out, len(images) - len(fitted.dropped_), seconds))
 
 
 def _defects(folder: Path | None) -> Path | None:
@@ -187,6 +202,11 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
         show.fact("threshold", "none: scores only; give more good images, or --hold-out")
         return
     show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    if "drift_" in vars(fitted) and fitted.drift_.enough:
+        told = fitted.drift_.describe("the hold-out images")
+        show.fact(
+            "session", told or "no difference of the hold-out images from the goods stands out"
+        )
     if "tuned_" in vars(fitted):
         for subject, text in fitted.tuned_.describe().items():
             show.fact(subject, text)
