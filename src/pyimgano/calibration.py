@@ -33,6 +33,7 @@ __all__ = [
     "calibrate",
     "false_reject_bound",
     "find_suspects",
+    "robust_z",
     "suspicion",
 ]
 
@@ -276,12 +277,19 @@ def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:
 
 def suspicion(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the robust z by which `find_suspects` decides, shape (n,); zeros if it cannot."""
-    if scores.size < SUSPECT_MINIMUM:
-        return np.zeros(scores.size)
-    values = np.log(scores) if scores.min() > 0 else scores
-    away = values - np.median(values)
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(away)))
-    return away / spread if spread > 0 else np.zeros(scores.size)
+    found = robust_z(scores, scores)
+    return np.zeros(scores.size) if found is None else found
+
+
+def robust_z(scores: NDArray[np.float64], goods: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return how far above the middle of the goods scores lie, in robust sigmas of the log."""
+    if goods.size < SUSPECT_MINIMUM:
+        return None
+    both = np.concatenate([scores, goods])
+    values = np.log(both) if both.min() > 0 else both
+    away = values - np.median(values[scores.size :])
+    spread = _MAD_TO_SIGMA * float(np.median(np.abs(away[scores.size :])))
+    return away[: scores.size] / spread if spread > 0 else None
 
 
 def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:

@@ -22,11 +22,11 @@ from pyimgano.records import DEFECT, Sample
 from pyimgano.registry import VALUES, Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-__all__ = ["Goods", "Images", "Intake", "learn", "prefetch"]
+__all__ = ["Goods", "Images", "Intake", "find_learned", "learn", "prefetch"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -231,8 +231,27 @@ def _measure(source: Any) -> _Fact | ImageError:
         return error
     flat = image.reshape(-1, 3)
     extremes = np.stack([flat.min(axis=0), flat.max(axis=0)])[None]
-    digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:32]
-    return _Fact((image.shape[0], image.shape[1]), extremes, digest)
+    return _Fact((image.shape[0], image.shape[1]), extremes, _digest(image))
+
+
+def _digest(image: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:32]
+
+
+def find_learned(sources: Sequence[Any], hashes: Collection[str]) -> dict[str, Any]:
+    """Return by fingerprint the sources that are meant; reads no further than it must."""
+    wanted, found = set(hashes), {}
+    for source in sources:
+        if not wanted:
+            break
+        try:
+            digest = _digest(images.read_image(source))
+        except ImageError:
+            continue
+        if digest in wanted:
+            found[digest] = source
+            wanted.remove(digest)
+    return found
 
 
 def _brightest(measured: Iterable[_Fact | ImageError]) -> int:
