@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.records import images_needed
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -65,6 +67,33 @@ class Learned:
                 facts[kind] = f"{', '.join(names[:_NAMED])}{more}"
         return facts
 
+    def summary(self) -> str:
+        """Return one paragraph: what was learned, what is certain, what is not, what to do next."""
+        known = vars(self)
+        if "hashes_" not in known:
+            return f"{type(self).__name__} has learned nothing yet."
+        n = len(self.hashes_)
+        through = f" through {known['extractor_'].fingerprint.split()[0]}" * ("extractor_" in known)
+        what = f"{n} good image{'s look' if n > 1 else ' looks'} like{through}"
+        text = [f"{type(self).__name__} learned what {what}; it has seen no defect."]
+        if "certainty_" not in known:
+            text.append(
+                "It has no threshold: it gives scores and no verdicts. Next: good images that it "
+                "has not learned from (a hold-out), or at least two to fit."
+            )
+            return " ".join(text)
+        sure = self.certainty_
+        certain = sure.describe().partition("; ")[2].rstrip(".")
+        text.append(f"Threshold, {sure.rule}: {certain}.")
+        if self.suspects_:
+            text.append("Look at the suspects: a defect that is learned as good hides its like.")
+        beyond = " beyond those that were given" if "tuned_" in known else ""
+        text.append(
+            f"Which defects it finds{beyond} no good image can tell: judge known ones, or plant "
+            f"some (pyimgano pod).{_next(sure)}"
+        )
+        return " ".join(text)
+
     def __str__(self) -> str:
         facts = self.learned()
         if not facts:
@@ -81,3 +110,17 @@ class Learned:
             for subject, text in (self.learned() or {"not fitted": repr(self)}).items()
         )
         return f"<b>{html.escape(type(self).__name__)}</b><table>{rows}</table>"
+
+
+def _next(sure: Certainty) -> str:
+    """Return what would make the threshold surer."""
+    steps = []
+    missing = images_needed(sure.target, sure.confidence) - sure.n
+    goal = f"{100 * sure.target:.2g} %"
+    if not sure.doubt and missing > 0:
+        steps.append(f"{missing} more good images, whose largest score would certify {goal}")
+    elif sure.bound is not None and sure.bound > sure.target:
+        steps.append(f"a false-reject target below {goal}, for a lower bound and fewer catches")
+    if not sure.doubt and sure.method != "separate images":
+        steps.append("good images of another day as hold-out")
+    return f" Next: {'; '.join(steps)}." if steps else ""

@@ -12,6 +12,7 @@ from pyimgano.cli import (
     explain,
     fetch,
     fit,
+    pod,
     predict,
     report,
 )
@@ -26,6 +27,7 @@ for _verb in (
     fit.fit,
     predict.predict,
     explain.explain,
+    pod.pod,
     evaluate.evaluate,
     benchmark.benchmark,
     report.report,

@@ -7,7 +7,7 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ from pyimgano.cli._parameters import (
     images_of,
     make_detector,
 )
-from pyimgano.cli._show import Show, count, named
+from pyimgano.cli._show import Show, count, in_lines, named
 from pyimgano.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ def fit(
             help="What an escape costs, in false rejects: the defects move the threshold.",
         ),
     ] = None,
+    pod: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Find out which planted defects are found, as pyimgano pod does, in the hold-out "
+            "or in the last fifth of the images, by a model without it.",
+        ),
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -92,20 +100,21 @@ def fit(
     suspects_too = {"keep_suspects": True} if keep_suspects else {}
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
+    given: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
     started = time.perf_counter()
     with show.progress(f"learning from {count(len(images), 'good image')}"):
-        fitted = unfitted.fit(
-            images, calibration=held_out, defects=few, tune=tune, miss_cost=miss_cost
-        )
+        fitted = unfitted.fit(images, calibration=held_out, **given)
         fitted.save(out)
     seconds = time.perf_counter() - started
     _print_learned(show, fitted, len(images), seconds)
     show.facts("extractor", describe_extractor(fitted, extractor))
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
+    show.line(f"\n{in_lines(fitted.summary())}")
+    found = {} if pod is None else {"pod": _plant(show, fitted, images, held_out, pod, given)}
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
     show.answer(str(out))
-    show.result(_facts(fitted, out, len(images), seconds))
+    show.result({**_facts(fitted, out, len(images), seconds), **found})
 
 
 def _defects(folder: Path | None) -> Path | None:
@@ -186,7 +195,7 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
     if not fitted.is_calibrated:
         show.fact("threshold", "none: scores only; give more good images, or --hold-out")
         return
-    show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    show.fact("threshold", f"{fitted.threshold_:.4g}, {fitted.certainty_.rule}")
     if "tuned_" in vars(fitted):
         for subject, text in fitted.tuned_.describe().items():
             show.fact(subject, text)
@@ -198,6 +207,28 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
             "and did not set the threshold; if good all the same, fit again with --keep-suspects:",
         )
         show.facts("", fitted.suspects_)
+
+
+def _plant(
+    show: Show,
+    fitted: Detector,
+    images: list[Path],
+    held_out: list[Path] | None,
+    out: Path,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """Plant defects in images that were not learned from: the hold-out, or the last fifth."""
+    from pyimgano.cli.pod import study
+    from pyimgano.runs.pod import without_last_block
+
+    if held_out is not None:
+        note = "the images with the defects set the threshold, too"
+        return study(show, fitted, held_out, out, note=note)
+    first, last = without_last_block(images)
+    with show.progress(f"learning again from {len(first)} of {count(len(images), 'image')}"):
+        part = fitted.clone().fit(first, **given)
+    note = f"measured with a model that learned from {len(first)} of the images, without these"
+    return study(show, part, last, out, note=note)
 
 
 def _facts(fitted: Detector, out: Path, given: int, seconds: float) -> dict[str, object]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Box = tuple[int, int, int, int]
 
-__all__ = ["GoodPatch", "good_patches", "write_explanation"]
+__all__ = ["GoodPatch", "crop", "good_patches", "write_explanation"]
 
 _CROP = 300  # pixels of a patch on the page
 _PANEL = 760
@@ -168,16 +168,15 @@ def _shown(
         extent = max(extent, min(right - left, bottom - top) // 2)
     side = min(max(_AROUND * extent, min(size) // 8, 48), *size)
     drawn = cast("NDArray[np.float32]", explained.inspection.map)
-    here, marked = _crop(image, box, side)
     return {
         "words": explained.where(place),
         "region": place.region is not None,
         "number": number + 1,
-        "crop": _png(marked),
-        "map": _png(_crop(heatmap(drawn, explained.inspection.pixel_threshold), here, side)[1]),
+        "crop": _png(crop(image, box, side)),
+        "map": _png(crop(heatmap(drawn, explained.inspection.pixel_threshold), box, side)),
         "good": None
         if patch is None or patch.image is None or patch.box is None
-        else _png(_crop(patch.image, patch.box, min(side, *patch.image.shape[:2]))[1]),
+        else _png(crop(patch.image, patch.box, min(side, *patch.image.shape[:2]))),
         "good_words": None if patch is None else patch.words,
         "distance": None if said is None else said.distance,
         "shares": [] if said is None else ranked(said.shares),
@@ -186,8 +185,10 @@ def _shown(
     }
 
 
-def _crop(image: NDArray[np.uint8], box: Box, side: int) -> tuple[Box, NDArray[np.uint8]]:
-    """Return a square around a box, enlarged, with the box drawn; and the box as it is."""
+def crop(
+    image: NDArray[np.uint8], box: Box, side: int, *, marked: bool = True
+) -> NDArray[np.uint8]:
+    """Return a square around a box, enlarged, with the box drawn."""
     import cv2
 
     height, width = image.shape[:2]
@@ -197,12 +198,12 @@ def _crop(image: NDArray[np.uint8], box: Box, side: int) -> tuple[Box, NDArray[n
     factor = _CROP / side
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     picture = cast("NDArray[np.uint8]", cv2.resize(cut, (_CROP, _CROP), interpolation=how))
-    if box[2] - box[0] > 1:
+    if marked and box[2] - box[0] > 1:
         first = (round((box[0] - left) * factor), round((box[1] - top) * factor))
         last = (round((box[2] - left) * factor), round((box[3] - top) * factor))
         cv2.rectangle(picture, first, last, (0, 0, 0), 3)
         cv2.rectangle(picture, first, last, (255, 255, 255), 1)
-    return box, picture
+    return picture
 
 
 def _fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
