@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from pyimgano.records import images_needed
+from pyimgano.records import _percent, images_needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,9 +73,10 @@ class Learned:
         if "hashes_" not in known:
             return f"{type(self).__name__} has learned nothing yet."
         n = len(self.hashes_)
-        through = f" through {known['extractor_'].fingerprint.split()[0]}" * ("extractor_" in known)
-        what = f"{n} good image{'s look' if n > 1 else ' looks'} like{through}"
-        text = [f"{type(self).__name__} learned what {what}; it has seen no defect."]
+        seen = known["extractor_"].fingerprint.split()[0] if "extractor_" in known else ""
+        what = f"{n} good image{'s look' if n > 1 else ' looks'} like"
+        what += f" through {seen} features" if seen else ""
+        text = [f"{type(self).__name__} learned what {what}, and nothing of defects."]
         if "certainty_" not in known:
             text.append(
                 "It has no threshold: it gives scores and no verdicts. Next: good images that it "
@@ -83,13 +84,16 @@ class Learned:
             )
             return " ".join(text)
         sure = self.certainty_
-        certain = sure.describe().partition("; ")[2].rstrip(".")
-        text.append(f"Threshold, {sure.rule}: {certain}.")
+        text.append(_certain(sure, self.threshold_))
         if self.suspects_:
-            text.append("Look at the suspects: a defect that is learned as good hides its like.")
+            count = len(self.suspects_)
+            text.append(
+                f"{count} more {'stand' if count > 1 else 'stands'} out and did not set it; look "
+                "there first: a defect learned as good hides its like."
+            )
         beyond = " beyond those that were given" if "tuned_" in known else ""
         text.append(
-            f"Which defects it finds{beyond} no good image can tell: judge known ones, or plant "
+            f"Which defects it finds{beyond}, good images cannot tell: judge known ones, or plant "
             f"some (pyimgano pod).{_next(sure)}"
         )
         return " ".join(text)
@@ -112,15 +116,31 @@ class Learned:
         return f"<b>{html.escape(type(self).__name__)}</b><table>{rows}</table>"
 
 
+def _certain(sure: Certainty, threshold: float) -> str:
+    """Return where the threshold lies, and what is certain of it."""
+    n = f"{sure.n} good images"
+    text = (
+        f"An image is NG above {threshold:.4g}, {sure.rule}, scored out of sample ({sure.method})"
+    )
+    if sure.bound is None:
+        return (
+            f"{text}; nothing can be certified{': ' if sure.doubt else ' from '}{sure.doubt or n}."
+        )
+    return (
+        f"{text}: with {_percent(sure.confidence)} confidence at most {_percent(sure.bound)} of "
+        "good parts are rejected, while camera, light and process stay the same."
+    )
+
+
 def _next(sure: Certainty) -> str:
     """Return what would make the threshold surer."""
     steps = []
-    missing = images_needed(sure.target, sure.confidence) - sure.n
-    goal = f"{100 * sure.target:.2g} %"
+    missing = images_needed(sure.target, 1 - (1 - sure.confidence) / sure.choices) - sure.n
+    goal = _percent(sure.target)
     if not sure.doubt and missing > 0:
-        steps.append(f"{missing} more good images, whose largest score would certify {goal}")
+        steps.append(f"add {missing} good images (the largest of all scores would certify {goal})")
     elif sure.bound is not None and sure.bound > sure.target:
-        steps.append(f"a false-reject target below {goal}, for a lower bound and fewer catches")
+        steps.append(f"ask for less than {goal} to be sure of it (more defects are missed then)")
     if not sure.doubt and sure.method != "separate images":
-        steps.append("good images of another day as hold-out")
+        steps.append("set the threshold with good images of another day (a hold-out)")
     return f" Next: {'; '.join(steps)}." if steps else ""

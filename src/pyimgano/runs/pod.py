@@ -162,7 +162,7 @@ class Planted(Sequence["NDArray[np.uint8]"]):
     def __getitem__(self, index: Any) -> Any:
         kind, contrast, size = self.jobs[index]
         number = list(GRADED).index(kind)
-        rng = np.random.default_rng((self._plan.seed, self._number, number, contrast, size))
+        rng = np.random.default_rng((self._plan.seed, self._number, number, size))
         planted, self.masks[index] = plant_graded(
             self._image, self._part, kind, size, contrast, rng
         )

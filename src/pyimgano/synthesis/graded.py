@@ -54,7 +54,8 @@ class Plan:
     contrasts : tuple of int
         Grey levels, ascending; 0 plants nothing and measures the false rejects.
     seed : int
-        Where each defect is follows from it, from the number of the image, and from the defect.
+        Where a defect is follows from it, from the number of the image, and from kind and size: the
+        same defect at every contrast.
     """
 
     kinds: tuple[str, ...] = tuple(GRADED)
