@@ -88,8 +88,8 @@ class Learned:
         if self.suspects_:
             count = len(self.suspects_)
             text.append(
-                f"{count} more {'stand' if count > 1 else 'stands'} out and did not set it; look "
-                "there first: a defect learned as good hides its like."
+                f"{count} more {'stand' if count > 1 else 'stands'} out and did not set it: look "
+                "whether " + ("they are defects." if count > 1 else "it is a defect.")
             )
         beyond = " beyond those that were given" if "tuned_" in known else ""
         text.append(
@@ -126,9 +126,10 @@ def _certain(sure: Certainty, threshold: float) -> str:
         return (
             f"{text}; nothing can be certified{': ' if sure.doubt else ' from '}{sure.doubt or n}."
         )
+    asked = f" ({_percent(sure.target)} was asked for)" if sure.bound > sure.target else ""
     return (
         f"{text}: with {_percent(sure.confidence)} confidence at most {_percent(sure.bound)} of "
-        "good parts are rejected, while camera, light and process stay the same."
+        f"good parts are rejected{asked}, while camera, light and process stay the same."
     )
 
 
