@@ -189,6 +189,8 @@ def test_sizes_are_chosen_and_kinds_without_an_edge_left_out(fitted, fresh):
     assert study.plan.sizes == tuple(sorted(study.plan.sizes))
     assert len(study.plan.sizes) >= 5
     assert any("no chips" in note for note in study.notes)
+    with pytest.raises(InputError, match="does not fit: the shorter side is 96 px"):
+        detection(fitted, full, Plan(kinds=("spot",), sizes=(8, 97)))
     with pytest.raises(InputError, match="chips need the edge"):
         detection(fitted, full, Plan(kinds=("chip",), contrasts=(30,)))
 
@@ -253,6 +255,11 @@ def test_the_verb(model, parts, fresh, tmp_path):
     wrong = call("pod", model, folder, "--out", tmp_path / "pod", "--sizes", "a,b")
     assert (wrong.code, wrong.out) == (2, "")
     assert "--sizes takes whole numbers" in wrong.err
+    file = tmp_path / "file"
+    file.write_text("mine")
+    taken = call("pod", model, folder, "--out", file, *given)
+    assert (taken.code, taken.out) == (2, "")
+    assert "planting" not in taken.err, "refused before any work"
 
 
 def test_a_last_fifth_is_set_aside_in_file_order(fresh, parts):

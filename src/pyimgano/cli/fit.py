@@ -22,6 +22,7 @@ from pyimgano.cli._parameters import (
     make_detector,
 )
 from pyimgano.cli._show import Show, count, in_lines, named
+from pyimgano.cli.pod import make_folder, study
 from pyimgano.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def fit(
     suspects_too = {"keep_suspects": True} if keep_suspects else {}
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
+    if pod is not None:
+        make_folder(pod)
     given: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
     started = time.perf_counter()
     with show.progress(f"learning from {count(len(images), 'good image')}"):
@@ -218,7 +221,6 @@ def _plant(
     given: dict[str, Any],
 ) -> dict[str, Any]:
     """Plant defects in images that were not learned from: the hold-out, or the last fifth."""
-    from pyimgano.cli.pod import study
     from pyimgano.runs.pod import without_last_block
 
     if held_out is not None:

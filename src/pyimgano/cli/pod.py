@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyimgano.runs.pod import Detection
     from pyimgano.synthesis.graded import Plan
 
-__all__ = ["pod", "study"]
+__all__ = ["make_folder", "pod", "study"]
 
 
 def pod(
@@ -64,10 +64,19 @@ def pod(
         _numbers("--contrasts", contrasts),
         seed,
     )
+    make_folder(out)
     facts = study(show, load(model), images, out, plan)
     for text in facts["sentences"]:
         show.answer(text)
     show.result(facts)
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a study before there is work that could be lost."""
+    from pyimgano.atomic import output_errors
+
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def study(

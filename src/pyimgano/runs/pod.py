@@ -185,10 +185,8 @@ def detection(
         Fitted and calibrated.
     goods : sequence of path, array, PIL image or Sample; or a folder
         Good images that it has not learned from.
-    plan : Plan, optional
-        What to plant.
-    notes : tuple of str
-        What must be known to read it, kept with the result.
+    plan, notes
+        What to plant; what must be known to read the result, kept with it.
     progress : callable, optional
         Called with every judgement.
 
@@ -217,20 +215,19 @@ def detection(
             f"{len(learned)} of {len(found.hashes)} images were learned from: a defect planted on "
             "what is known by heart is found too easily; give good images of their own"
         )
-    clean = list(detector.inspect(found.images.sources))
-    skipped = [(one.path, one.error) for one in clean if one.error is not None]
-    kept = [
-        source
-        for source, one in zip(found.images.sources, clean, strict=True)
-        if one.verdict is not Verdict.ERROR
-    ]
-    for one in clean:
+    kept, skipped, rejected = [], [], 0
+    sources = found.images.sources
+    for source, one in zip(sources, detector.inspect(sources), strict=True):
+        if one.error is not None:
+            skipped.append((one.path, one.error))
+        else:
+            kept.append(source)
+            rejected += one.label
         if progress is not None:
             progress(one)
     if not kept:
         raise InputError(f"none of the images could be judged; the first: {skipped[0][1]}")
-    judged = [one for one in clean if one.verdict is not Verdict.ERROR]
-    rejects = Rate(sum(one.label for one in judged), len(judged))
+    rejects = Rate(rejected, len(kept))
     images = _Seen(detector, kept)
     plan, told = _settled(plan or Plan(), images)
     hits, marks = _plant_all(detector, images, plan, progress)
@@ -267,6 +264,8 @@ def _settled(plan: Plan, images: _Seen) -> tuple[Plan, list[str]]:
     low, high = (share * side for share in _SHARES)
     drawn = np.geomspace(max(low, 2), max(high, 12), _STEPS)
     sizes = plan.sizes or tuple(sorted({round(size) for size in drawn.tolist()}))
+    if sizes[-1] > side:
+        raise InputError(f"a defect of {sizes[-1]} px does not fit: the shorter side is {side} px")
     width = line_width(images.shape)
     notes = [f"scratches are {width} px wide"] if "scratch" in plan.kinds else []
     kinds = plan.kinds
