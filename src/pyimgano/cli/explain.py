@@ -61,17 +61,16 @@ def explain(
     detector = load(model)
     explained = runs.explain(detector, image)
     patches = good_patches(detector, explained.places, given)
+    page = None if out is None else write_explanation(out, detector, image, explained, patches)
     _print(show, explained, patches)
     show.answer(explained.verdict)
     absent = [patch.name for patch in patches.values() if given and patch.image is None]
     if absent:
         show.fact("goods", f"{goods} does not hold {', '.join(dict.fromkeys(absent))}")
-    facts = explained.facts()
-    if out is not None:
-        page = write_explanation(out, detector, image, explained, patches)
+    if page is not None:
         show.fact("page", str(page))
-        facts["page"] = page
-    show.result({**facts, "nearest_good": {i: patch.words for i, patch in patches.items()}})
+    nearest = {i: patch.words for i, patch in patches.items()}
+    show.result({**explained.facts(), "nearest_good": nearest, "page": page})
     if explained.inspection.error is not None:
         raise typer.Exit(ExitCode.SOME_ERROR)
 

@@ -186,8 +186,10 @@ def explain(detector: Detector, source: Any) -> Explanation:
 
 
 def ranked(named: Mapping[str, float], most: int = 4) -> list[tuple[str, float]]:
-    """Return the families or parts that weigh most."""
-    return sorted(named.items(), key=lambda item: -item[1])[:most]
+    """Return the families or parts that weigh most; none that weighs next to nothing."""
+    return [
+        item for item in sorted(named.items(), key=lambda item: -item[1])[:most] if item[1] > 0.01
+    ]
 
 
 def pixels(
