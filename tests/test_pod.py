@@ -80,6 +80,16 @@ def test_size_and_contrast_are_what_was_asked_for(kind):
                 assert 0.2 * size**2 < mask.sum() < 0.7 * size**2
 
 
+@pytest.mark.parametrize("side", [256, 600, 1024])
+def test_a_scratch_is_as_wide_as_it_says(side):
+    image, part = np.full((side, side, 3), 100, np.uint8), np.ones((side, side), bool)
+    widths = []
+    for seed in range(12):
+        planted, _ = plant_graded(image, part, "scratch", 80, 50, np.random.default_rng(seed))
+        widths.append(np.abs(planted[..., 0] - 100.0).sum() / 50 / 80)
+    assert np.mean(widths) == pytest.approx(line_width(image.shape), rel=0.15)
+
+
 @pytest.mark.parametrize("kind", GRADED)
 def test_contrast_0_plants_nothing_and_a_seed_repeats(kind):
     image, part = disc()

@@ -136,7 +136,7 @@ class Detection:
     def sentences(self) -> list[str]:
         """One sentence a kind of defect: at the middle contrast, or at the next that is found."""
         contrasts = self.plan.contrasts
-        middle = contrasts[len(contrasts) // 2]
+        middle = contrasts[(len(contrasts) - 1) // 2]
         told: dict[str, Curve] = {}
         for curve in self.curves:
             before = told.get(curve.kind)

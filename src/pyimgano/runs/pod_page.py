@@ -130,7 +130,7 @@ def _examples(detector: Detector, found: Detection) -> list[tuple[str, int, list
     """Return by kind the first image with the defect of each size at the middle contrast."""
     image = detector.intake_.see(found.sources[0])
     planted = Planted(image, find_part(image), found.plan, 0)
-    contrast = found.plan.contrasts[len(found.plan.contrasts) // 2]
+    contrast = found.plan.contrasts[(len(found.plan.contrasts) - 1) // 2]
     rows: dict[str, list[Any]] = {kind: [] for kind in found.plan.kinds}
     for i, job in enumerate(planted.jobs):
         if job.contrast == contrast:

@@ -219,11 +219,12 @@ def _line(length: float, spot: _Spot, rng: np.random.Generator) -> NDArray[np.fl
 
     turn, bend = rng.uniform(0, 2 * math.pi), rng.uniform(-0.4, 0.4)
     path = _walk((spot.x, spot.y), turn + bend * np.linspace(-1, 1, 40), length)
-    ink = np.zeros(spot.distance.shape, np.uint8)
-    points = np.rint(path * 16).astype(np.int32)[:, None]
-    cv2.polylines(ink, [points], False, 255, line_width(ink.shape), cv2.LINE_AA, 4)
-    ink[round(spot.y), round(spot.x)] = 255  # whatever its length, it is there
-    return cast("NDArray[np.float32]", ink.astype(np.float32) / np.float32(255))
+    ink = np.ones(spot.distance.shape, np.uint8)
+    cv2.polylines(ink, [np.rint(path * 16).astype(np.int32)[:, None]], False, 0, 1, cv2.LINE_8, 4)
+    ink[round(spot.y), round(spot.x)] = 0  # whatever its length, it is there
+    away = cv2.distanceTransform(ink, cv2.DIST_L2, 5)
+    cover = np.clip(line_width(ink.shape) / 2 + 0.5 - away, 0, 1)
+    return cast("NDArray[np.float32]", cover.astype(np.float32))
 
 
 def _sign(
