@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyimgano.errors import ParameterError
 
-__all__ = ["Certainty", "Region", "Sample", "Saturation"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Certainty", "Evidence", "Region", "Sample", "Saturation"]
 
 GOOD = 0
 DEFECT = 1
@@ -105,6 +108,42 @@ class Region:
             raise ParameterError(f"bbox must be left < right, top < bottom and >= 0: {self.bbox}")
         if not 0 < self.area_fraction <= 1:
             raise ParameterError(f"area_fraction must lie in (0, 1], got {self.area_fraction}")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Evidence:
+    """Why a detector finds one place of an image unusual; all but the place is optional.
+
+    Boxes are left, top, right, bottom in shares of width and height, for images of any size.
+
+    Parameters
+    ----------
+    box : (float, float, float, float)
+        The patch that was looked at.
+    distance : float or None
+        From the patch to the nearest good one.
+    good : int or None
+        Which good image that one came from, counted from 0 among those that were learned from, in
+        their order: ``hashes_[good]`` is its fingerprint. The image itself is in no model.
+    good_box : (float, float, float, float) or None
+        Where it lies there.
+    shares : mapping of str to float
+        What each family of features has of the squared distance; together 1.
+    parts : mapping of str to float
+        How far each part of a detector that has several finds the place from its good images, in
+        robust sigmas.
+    """
+
+    box: tuple[float, float, float, float]
+    distance: float | None = None
+    good: int | None = None
+    good_box: tuple[float, float, float, float] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.good is None) != (self.good_box is None):
+            raise ParameterError("a nearest good patch has an image and a place in it")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -22,7 +22,8 @@ from pyimgano.cli._parameters import (
     images_of,
     make_detector,
 )
-from pyimgano.cli._show import Show, count, named
+from pyimgano.cli._show import Show, count, in_lines, named
+from pyimgano.cli.pod import make_folder, study
 from pyimgano.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    pod: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Find out which planted defects are found, as pyimgano pod does, in the hold-out "
+            "or in the last fifth of the images, by a model without it.",
+        ),
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -103,12 +112,14 @@ def fit(
     suspects_too = {"keep_suspects": True} if keep_suspects else {}
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
+    if pod is not None:
+        make_folder(pod)
+    given: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
     started = time.perf_counter()
 
     def learn(good: Sequence[Path], dropped: Sequence[tuple[str, str]]) -> Detector:
-        few_shot: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
         with show.progress(f"learning from {count(len(good), 'good image')}"):
-            return unfitted.clone().fit(good, calibration=held_out, dropped=dropped, **few_shot)
+            return unfitted.clone().fit(good, calibration=held_out, dropped=dropped, **given)
 
     fitted = learn_clean(show, images, learn, clean)
     fitted.save(out)
@@ -118,9 +129,13 @@ def fit(
     show.facts("extractor", describe_extractor(fitted, extractor))
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
+    show.line(f"\n{in_lines(fitted.summary())}")
+    gone = {name for name, _ in fitted.dropped_}
+    kept = [path for path in images if str(path) not in gone]
+    found = {} if pod is None else {"pod": _plant(show, fitted, kept, held_out, pod, given)}
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
     show.answer(str(out))
-    show.result(_facts(fitted, out, len(images) - len(fitted.dropped_), seconds))
+    show.result({**_facts(fitted, out, len(images) - len(fitted.dropped_), seconds), **found})
 
 
 def _defects(folder: Path | None) -> Path | None:
@@ -201,7 +216,7 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
     if not fitted.is_calibrated:
         show.fact("threshold", "none: scores only; give more good images, or --hold-out")
         return
-    show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    show.fact("threshold", f"{fitted.threshold_:.4g}, {fitted.certainty_.rule}")
     if "drift_" in vars(fitted) and fitted.drift_.enough:
         told = fitted.drift_.describe("the hold-out images")
         show.fact(
@@ -218,6 +233,27 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
             "and did not set the threshold; if good all the same, fit again with --keep-suspects:",
         )
         show.facts("", fitted.suspects_)
+
+
+def _plant(
+    show: Show,
+    fitted: Detector,
+    images: list[Path],
+    held_out: list[Path] | None,
+    out: Path,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """Plant defects in images that were not learned from: the hold-out, or the last fifth."""
+    from pyimgano.runs.pod import without_last_block
+
+    if held_out is not None:
+        note = "the images with the defects set the threshold, too"
+        return study(show, fitted, held_out, out, note=note)
+    first, last = without_last_block(images)
+    with show.progress(f"learning again from {len(first)} of {count(len(images), 'image')}"):
+        part = fitted.clone().fit(first, **given)
+    note = f"measured with a model that learned from {len(first)} of the images, without these"
+    return study(show, part, last, out, note=note)
 
 
 def _facts(fitted: Detector, out: Path, given: int, seconds: float) -> dict[str, object]:

@@ -19,14 +19,14 @@ from pyimgano import images, threads
 from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterError
 from pyimgano.records import DEFECT, Sample
 from pyimgano.registry import VALUES, Metadata
-from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, measure, near_groups, odd
+from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, fingerprint, measure, near_groups, odd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-__all__ = ["Goods", "Images", "Intake", "learn", "prefetch"]
+__all__ = ["Goods", "Images", "Intake", "find_learned", "learn", "prefetch"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -250,6 +250,22 @@ def _odd(looks: Sequence[Look], white: int) -> tuple[tuple[str, str], ...]:
     ]
     found += [each for reasons in odd(looks, white).values() for each in reasons]
     return tuple((looks[i].name, reason) for i, reason in sorted(found))
+
+
+def find_learned(sources: Sequence[Any], hashes: Collection[str]) -> dict[str, Any]:
+    """Return by fingerprint the sources that are meant; reads no further than it must."""
+    wanted, found = set(hashes), {}
+    for source in sources:
+        if not wanted:
+            break
+        try:
+            digest = fingerprint(images.read_image(source))
+        except ImageError:
+            continue
+        if digest in wanted:
+            found[digest] = source
+            wanted.remove(digest)
+    return found
 
 
 def _brightest(measured: Iterable[Look | ImageError]) -> int:

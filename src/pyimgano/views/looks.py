@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyimgano.images import Pixels
 
-__all__ = ["Look", "figures", "measure", "near_groups", "odd"]
+__all__ = ["Look", "figures", "fingerprint", "measure", "near_groups", "odd"]
 
 FLAT = 2
 FULL_16_BIT = 65535
@@ -71,6 +71,13 @@ class Look:
         return white if self.deep else 255
 
 
+def fingerprint(image: Pixels) -> str:
+    """Return a digest of the pixels."""
+    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()[:32]
+
+
 def measure(source: Any) -> Look | ImageError:
     """Read an image, or return why that cannot be done."""
     import cv2
@@ -83,14 +90,12 @@ def measure(source: Any) -> Look | ImageError:
     thumbnail = _thumbnail(grey)
     coarse = cv2.resize(thumbnail, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
     tiny = cv2.resize(coarse, (9, 8), interpolation=cv2.INTER_AREA)
-    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
-    digest.update(np.ascontiguousarray(image).data)
     # A camera of 12 bits in 16 clips at 4095: the next power of two tells its full scale.
     full = 255 if grey.dtype == np.uint8 else 2 ** int(grey.max()).bit_length() - 1
     return Look(
         name=describe(source),
         size=(image.shape[0], image.shape[1]),
-        digest=digest.hexdigest()[:32],
+        digest=fingerprint(image),
         extremes=np.stack([image.min(axis=0).min(axis=0), image.max(axis=0).max(axis=0)])[None],
         clipped=(np.count_nonzero(grey == 0) + np.count_nonzero(grey >= full)) / grey.size,
         figures=_figures(grey, thumbnail),
