@@ -12,7 +12,7 @@ import numpy as np
 from pyimgano.atomic import output_errors, write_atomic
 from pyimgano.runs.explain_page import crop
 from pyimgano.runs.facts import surroundings, to_json
-from pyimgano.runs.gallery import jpeg, data_uri
+from pyimgano.runs.gallery import data_uri, jpeg
 from pyimgano.runs.page import render
 from pyimgano.runs.pod import Planted
 from pyimgano.synthesis.graded import GRADED, find_part
