@@ -15,7 +15,7 @@ import numpy as np
 
 import torch
 from pyimgano.detector_contract import texture
-from pyimgano.models._anomalib_torch import _no_download
+from pyimgano.models._anomalib_backbones import local_backbones
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def build(name: str, size: int = SIDE, crop: int | None = None) -> Any:
     cut = {"center_crop_size": (crop, crop)} if crop else {}
     transform = kind.configure_pre_processor((size, size), **cut)
     torch.manual_seed(0)
-    with quiet(), _no_download():
+    with quiet(), local_backbones():
         return kind(pre_processor=transform, **resnet, **given)
 
 

@@ -13,6 +13,7 @@ from pyimgano.cli import (
     fit,
     predict,
     report,
+    train_anomalib,
 )
 from pyimgano.cli import list as list_
 from pyimgano.cli._app import EVERYWHERE, app
@@ -32,5 +33,6 @@ for _verb in (
     check.check,
     fetch.fetch,
     bundle_weights.bundle_weights,
+    train_anomalib.train_anomalib,
 ):
     app.command(_verb.__name__.rstrip("_").replace("_", "-"), epilog=EVERYWHERE)(_verb)

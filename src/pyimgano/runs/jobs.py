@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pyimgano.detector import Detector
     from pyimgano.inspection import Inspection
 
-__all__ = ["Job", "Work", "facts_of"]
+__all__ = ["Job", "Work", "facts_of", "in_category"]
 
 _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -55,7 +55,10 @@ class Job:
     features : str
         Fingerprint of the extractor.
     parameters : mapping
-        All other parameters but the seed, as `pyimgano.archive.encode` writes them.
+        All other parameters but the seed, as `pyimgano.archive.encode` writes them; in a text,
+        ``{category}`` stands for the name of the category.
+    content : mapping
+        Checksums of the files that parameters name, which decide in place of their paths.
     dataset, root, category, options
         As for `load_dataset`; of the reader's options those that are not its defaults.
     categories : sequence of str
@@ -82,6 +85,7 @@ class Job:
     root: str
     category: str | None
     data: str
+    content: Mapping[str, str] = field(default_factory=dict)
     categories: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     shots: int | None = None
@@ -95,6 +99,7 @@ class Job:
         """The same wherever and whenever the same is measured."""
         facts = plain(self)
         del facts["root"]
+        facts["parameters"] |= facts.pop("content")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -218,7 +223,8 @@ class Work:
     def _measure(self, job: Job, run: RunWriter, maps: KeptMaps) -> dict[str, Any]:
         parts = job.load()
         dataset = multi_class(parts) if job.categories else parts[0]
-        given = {name: decode(value) for name, value in job.parameters.items()}
+        decoded = {name: decode(value) for name, value in job.parameters.items()}
+        given = in_category(decoded, job.category)
 
         def keep(one: Inspection) -> None:
             if job.map_intervals or job.categories:
@@ -255,6 +261,14 @@ def _intervals(job: Job, dataset: Dataset, maps: Sequence[Any]) -> dict[str, Any
 
 def _percent(share: float) -> str:
     return f"{100 * share:.10g}%"
+
+
+def in_category(parameters: Mapping[str, Any], category: str | None) -> dict[str, Any]:
+    """Return parameters with the name of the category where a text says ``{category}``."""
+    return {
+        name: value.replace("{category}", category or "") if isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
 
 
 def facts_of(run_dir: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -149,6 +149,11 @@ class Goods:
     skipped: tuple[tuple[str, str], ...]
     groups: tuple[str, ...]
     hashes: tuple[str, ...]
+
+    def take(self, indices: Sequence[int]) -> Goods:
+        """Return those at ``indices``."""
+        groups, hashes = (tuple(each[i] for i in indices) for each in (self.groups, self.hashes))
+        return replace(self, images=self.images.take(indices), groups=groups, hashes=hashes)
 
 
 def learn(
