@@ -42,13 +42,14 @@ class Trained:
 
     def raw(self, images: list[NDArray[np.uint8]]) -> tuple[Any, Any]:
         """Raw scores (n,) and maps (n, h, w) by anomalib's own network and transform."""
-        tensor = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+        tensor = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float() / 255
         with torch.inference_mode():
             found = self.module.model(self.module.pre_processor.transform(tensor))
-        maps = None if found.anomaly_map is None else found.anomaly_map[:, 0].numpy()
+        drawn = found.anomaly_map
+        maps = None if drawn is None else drawn.reshape(len(images), *drawn.shape[-2:]).numpy()
         scores = found.pred_score
         if scores is None:
-            scores = found.anomaly_map.amax(dim=(1, 2, 3))
+            scores = drawn.reshape(len(images), -1).amax(dim=1)
         return scores.reshape(-1).numpy(), maps
 
 

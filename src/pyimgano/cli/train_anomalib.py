@@ -65,7 +65,9 @@ def train_anomalib(
             metavar="FILE", help="Weights of the backbone, a state dict; or random, to try it out."
         ),
     ] = "",
-    size: Annotated[int, typer.Option(metavar="PX", help="Side of what the model sees.")] = 256,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of what it sees; default: its own.")
+    ] = None,
     epochs: Annotated[
         int, typer.Option(metavar="N", help="Of models that learn by steps; others take one.")
     ] = 10,

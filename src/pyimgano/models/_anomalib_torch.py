@@ -75,7 +75,7 @@ class Module:
         return read_answers(self._finish(found) if self._finish else found, len(batch), extent)
 
     def _pixels(self, image: NDArray[np.uint8]) -> Any:
-        tensor = self._torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        tensor = self._torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
         return tensor.to(self._device, self._torch.float32) / 255
 
     def _seen(self, tensor: Any) -> Any:
@@ -197,8 +197,10 @@ def _restored(artefact: Artefact, device: str, classes: Sequence[str], *, truste
     models = require_anomalib("models.image", _PURPOSE)
     safe = require_anomalib("utils.serialization", _PURPOSE)
     given: dict[str, Any] = {"map_location": device, "weights_only": not trusted}
+    kinds = (getattr(models, name) for name in classes if name in models.__all__)
+    enumerations = [one for kind in kinds for one in kind.checkpoint_safe_globals()]
     try:
-        with safe.anomalib_safe_globals():
+        with safe.anomalib_safe_globals(enumerations):
             saved = torch.load(artefact.path, map_location="cpu", weights_only=not trusted)
         kind = _class_of(artefact, models, set(saved.get("hyper_parameters", ())), classes)
         given |= {"evaluator": False, "visualizer": False}

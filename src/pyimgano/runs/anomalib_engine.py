@@ -47,8 +47,8 @@ class Training:
         Parameters of anomalib's class.
     backbone : str
         A file with the weights of its backbone; ``"random"`` for none.
-    size : int
-        Side in pixels of the square that it sees.
+    size : int, optional
+        Side in pixels of the square that it sees; None for its own.
     epochs, steps, batch : int
         How long it learns, where it learns by steps: -1 for no limit but the epochs.
     seed : int
@@ -65,7 +65,7 @@ class Training:
     model: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     backbone: str = ""
-    size: int = 256
+    size: int | None = None
     epochs: int = 10
     steps: int = -1
     batch: int = 8
@@ -74,16 +74,17 @@ class Training:
     def __post_init__(self) -> None:
         known = MODELS.get(self.model)
         if known is None:
-            near = difflib.get_close_matches(self.model.casefold(), MODELS, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(self.model.casefold(), MODELS, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(MODELS)}"
             raise UnknownNameError(f"anomalib has no model {self.model!r} here; {hint}")
         if known.needs and not (known.takes and known.takes in self.parameters):
-            way = f": give it, --set {known.takes}=DIR" if known.takes else ""
+            way = f": give them, --set {known.takes}=DIR" if known.takes else ""
             raise ParameterError(
                 f"{self.model} needs a download of {known.needs}, and nothing is downloaded here"
                 f"{way or ': train it with anomalib, and give its checkpoint to pyimgano fit'}"
             )
-        if min(self.size, self.epochs, self.batch, abs(self.steps)) < 1 or self.seed < 0:
+        numbers = (self.size or 1, self.epochs, self.batch, self.steps if self.steps != -1 else 1)
+        if min(numbers) < 1 or self.size == 0 or self.seed < 0:
             raise ParameterError("size, epochs, steps and batch must be positive; seed from 0 on")
 
 
@@ -145,10 +146,11 @@ def _built(training: Training) -> Any:
             f"{', '.join(sorted(names)) or 'none'}"
         )
     given = {"batch_size": training.batch} if "batch_size" in names else {}
+    side = training.size
     with local_backbones(_backbone(training.backbone)) as asked:
         try:
             module = kind(
-                pre_processor=kind.configure_pre_processor((training.size, training.size)),
+                pre_processor=kind.configure_pre_processor(None if side is None else (side, side)),
                 evaluator=False,
                 visualizer=False,
                 **{**given, **training.parameters},
@@ -203,7 +205,7 @@ def _data(training: Training, module: Any, learned: Images, validated: Images) -
 
         def __getitem__(self, index: int) -> Any:
             pixels: NDArray[np.uint8] = np.array(self.images[index])
-            tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+            tensor = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
             image = resizes[0](tensor) if resizes else tensor
             return data.ImageItem(image=image, gt_label=torch.tensor(0))
 
