@@ -149,11 +149,13 @@ def open_module(
         )
     with _alone, quiet():
         require_anomalib("models", _PURPOSE)
+        torch = require("torch", extra="anomalib", purpose=_PURPOSE)
         where = _device(device)
-        if artefact.kind == TORCH:
-            module = _unpickled(artefact, where, classes)
-        else:
-            module = _restored(artefact, where, classes, trusted=trusted)
+        with torch.random.fork_rng(devices=[]):  # networks are built at random, then filled
+            if artefact.kind == TORCH:
+                module = _unpickled(artefact, where, classes)
+            else:
+                module = _restored(artefact, where, classes, trusted=trusted)
     return Module(module, raw=raw)
 
 

@@ -33,6 +33,8 @@ CHECKPOINT, TRAINED_WITH, MODEL = "model.ckpt", "trained_with.txt", "model.pyimg
 LEAST = 10
 _BLOCKS, _VALIDATION, _CALIBRATION = 10, 6, 7  # of ten blocks: six, one and three
 _SCRATCH = ".training-"
+_CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")  # of what anomalib loads
+_VARIABLES = (*_CACHES, "PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # the last two are Lightning's
 
 
 def train(
@@ -137,9 +139,8 @@ def _scratch(out: Path) -> Iterator[Path]:
         with output_errors(out):
             place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=out)).resolve()
         stack.callback(shutil.rmtree, place, ignore_errors=True)
-        before = {name: os.environ.get(name) for name in ("MPLCONFIGDIR", "PL_GLOBAL_SEED")}
-        stack.callback(_put_back, {**before, "PL_SEED_WORKERS": os.environ.get("PL_SEED_WORKERS")})
-        os.environ["MPLCONFIGDIR"] = str(place)  # matplotlib, which anomalib loads, keeps fonts
+        stack.callback(_put_back, {name: os.environ.get(name) for name in _VARIABLES})
+        os.environ |= dict.fromkeys(_CACHES, str(place))
         yield place
 
 
