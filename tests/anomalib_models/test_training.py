@@ -103,7 +103,8 @@ def test_one_seed_gives_one_model_and_the_own_generators_stay_as_they_are(done, 
     again = torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)
     assert again["hyper_parameters"]["pre_trained"] is False
     assert state.keys() == again["state_dict"].keys()
-    assert all(torch.equal(state[name], again["state_dict"][name]) for name in state)
+    for name, tensor in again["state_dict"].items():  # its own threshold of maps is NaN here
+        assert np.array_equal(state[name], tensor, equal_nan=tensor.is_floating_point()), name
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

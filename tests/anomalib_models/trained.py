@@ -52,6 +52,7 @@ LOADED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Trained and run from their checkpoint: what exports them costs more time than it tells."""
 MODELS = {**WHOLE, **LOADED}
+SIDES = {"csflow": 256}  # its coarsest grid has a 128th of the pixels
 ONCE = {"padim", "patchcore", "dfm", "dfkde"}
 NOT_RUN = {
     "anomalydino": "its backbone is DINOv2, of 84 MB, here under vision_anomalydino",
@@ -117,6 +118,7 @@ def build(name: str, size: int = SIDE, crop: int | None = None) -> Any:
     given |= {"pre_trained": False} if "pre_trained" in named else {}
     given |= {"dtd_dir": Path(__file__).parent} if "dtd_dir" in named else {}
     cut = {"center_crop_size": (crop, crop)} if crop else {}
+    size = SIDES.get(name, size)
     seen = kind.configure_pre_processor((size, size), **cut)
     torch.manual_seed(0)
     with quiet(), local_backbones():

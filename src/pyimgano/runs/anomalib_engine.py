@@ -101,7 +101,7 @@ def fit_engine(
     from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.utilities.seed import isolate_rng
 
-    engines = require_anomalib("engine", PURPOSE)
+    engines, _, _ = (require_anomalib(one, PURPOSE) for one in ("engine", "models.image", "data"))
     torch.set_num_threads(budget())
     with quiet(), isolate_rng(), _interruptible():  # quiet again: Lightning has been loaded
         lightning.seed_everything(training.seed)
