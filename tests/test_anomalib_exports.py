@@ -149,6 +149,18 @@ def test_the_first_version_has_one_output(plain, tmp_path):
     assert np.allclose(detector.decision_function(BAD), expected)
 
 
+def test_the_first_version_may_have_a_score_beside_its_map(tmp_path):
+    """As PatchCore of 1.2 is exported: its score is more than the highest value of the map."""
+    path = export(tmp_path / "first.onnx", outputs=("output", "335"))
+    model = onnx.load(path)
+    model.graph.node[-1].CopyFrom(onnx.helper.make_node("Add", ["top", "top"], ["335"]))
+    onnx.save(model, path)
+    (tmp_path / "metadata.json").write_text('{"task": "segmentation"}')
+    detector = made(path).fit(GOOD)
+    judged = list(detector.inspect(BAD))
+    assert np.allclose([one.score for one in judged], [2 * one.map.max() for one in judged])
+
+
 def test_threads_get_what_one_gets(plain):
     detector = made(plain).fit(GOOD)
     with ThreadPoolExecutor(4) as pool:

@@ -16,6 +16,7 @@ from pyimgano.cli._app import app
 
 VERBS = ("demo", "fit", "predict", "evaluate", "benchmark", "report", "doctor", "list", "check")
 VERBS += ("fetch", "bundle-weights", "explain", "pod")
+TRAIN = "train-anomalib"  # what it does right is tried where anomalib is installed
 MODEL, RUN, NET = "model.pyimg", "run", "dinov2_vits14"
 RIGHT = {
     "demo": ("--out", "demo"),
@@ -86,6 +87,14 @@ WRONG = {
     "list": [("detector",)],
     "check": [("nowhere",), ("notes.txt",), ("empty",)],
     "fetch": [(), ("dinov2_vits1",), (NET, "--form", "weights")],
+    TRAIN: [
+        ("padin", "flange/train/good", "--out", "x"),
+        ("dsr", "flange/train/good", "--out", "x"),
+        ("padim", "flange", "--out", "x"),
+        ("padim", "nowhere", "--out", "x"),
+        ("padim", "--out", "x"),
+        ("padim", "--root", ".", "--category", "flang", "--out", "x"),
+    ],
     "bundle-weights": [
         ("--out", "x.zip"),
         (NET,),
@@ -119,7 +128,7 @@ def _small_demo(monkeypatch, place):
 
 def test_the_verbs_are_all_here():
     named = {command.name for command in app.registered_commands}
-    assert named == set(VERBS) == set(RIGHT) == set(WRONG)
+    assert named == {*VERBS, TRAIN} == {*RIGHT, TRAIN} == set(WRONG)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -76,6 +76,10 @@ class Estimator(ABC):
         """Return the parameters by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def content(self) -> dict[str, str]:
+        """Return checksums of the files that parameters name, by parameter; empty if missing."""
+        return {}
+
     @final
     def clone(self) -> Self:
         """Return an unfitted copy with the same parameters."""

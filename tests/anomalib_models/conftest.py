@@ -9,9 +9,19 @@ from pyimgano.optional import is_available
 collect_ignore_glob = [] if is_available("anomalib") else ["*.py"]
 
 
+class Zoo(dict):
+    """Models by name, trained when they are first asked for."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name):
+        from anomalib_models.trained import trained
+
+        return self.setdefault(name, trained(name, self.folder / name))
+
+
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    from anomalib_models.trained import MODELS, trained
-
-    folder = tmp_path_factory.mktemp("zoo")
-    return {name: trained(name, folder / name) for name in MODELS}
+    return Zoo(tmp_path_factory.mktemp("zoo"))

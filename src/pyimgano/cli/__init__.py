@@ -15,6 +15,7 @@ from pyimgano.cli import (
     pod,
     predict,
     report,
+    train_anomalib,
 )
 from pyimgano.cli import list as list_
 from pyimgano.cli._app import EVERYWHERE, app
@@ -36,5 +37,6 @@ for _verb in (
     check.check,
     fetch.fetch,
     bundle_weights.bundle_weights,
+    train_anomalib.train_anomalib,
 ):
     app.command(_verb.__name__.rstrip("_").replace("_", "-"), epilog=EVERYWHERE)(_verb)

@@ -86,10 +86,8 @@ class Export:
             raise InputError(
                 f"{self._artefact.path} does not take {batch.shape}: {first}"
             ) from error
-        if self._artefact.version == 1:  # one output: the score, or a map whose highest value is it
-            values = found[0][1]
-            names = ("pred_score",) if values.size == len(batch) else ("anomaly_map",)
-            found = [(names[0], values)]
+        if self._artefact.version == 1:  # a score, a map whose highest value is it, or both
+            found = [(OUTPUTS[values.size != len(batch)], values) for _, values in found]
         return read_answers(dict(found), len(batch))[:count]
 
     def _frozen_batch(self) -> int:

@@ -58,6 +58,10 @@ class Readings(Sequence[Reading]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._answers[index].reading(self._sizes[index])
 
+    def take(self, indices: Sequence[int]) -> Readings:
+        """Return the readings at ``indices``, as lazy as these."""
+        return Readings([self._answers[i] for i in indices], [self._sizes[i] for i in indices])
+
 
 def read_answers(result: Any, count: int, extent: Extent = WHOLE) -> list[Answer]:
     """Read what a model or an inferencer said of a batch.

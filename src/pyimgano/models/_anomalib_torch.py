@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import threading
 import warnings
 from contextlib import contextmanager
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimgano.errors import ArchiveError, ParameterError
+from pyimgano.errors import ArchiveError, MissingExtra, ParameterError
 from pyimgano.features._weights import DAMAGE
+from pyimgano.models._anomalib_backbones import local_backbones
 from pyimgano.models._anomalib_formats import TORCH
 from pyimgano.models._anomalib_outputs import WHOLE, Answer, read_answers
 from pyimgano.optional import require
@@ -27,12 +30,14 @@ if TYPE_CHECKING:
     from pyimgano.models._anomalib_formats import Artefact
     from pyimgano.models._anomalib_outputs import Extent
 
-__all__ = ["Module", "open_module"]
+__all__ = ["COMPONENTS", "Module", "open_module", "quiet", "require_anomalib"]
 
+_OLDEST = (2, 7)
 _SWITCH = "TRUST_REMOTE_CODE"
 _PURPOSE = "a checkpoint or torch export of anomalib"
-_COMPONENTS = {"self", "pre_processor", "post_processor", "evaluator", "visualizer"}
+COMPONENTS = {"self", "pre_processor", "post_processor", "evaluator", "visualizer"}
 _FAILURES: tuple[type[Exception], ...] = (ImportError, OSError, RuntimeError, *DAMAGE)
+_LOUD = ("lightning.pytorch", "lightning.fabric", "lightning_fabric")
 _alone = threading.Lock()
 
 
@@ -70,7 +75,7 @@ class Module:
         return read_answers(self._finish(found) if self._finish else found, len(batch), extent)
 
     def _pixels(self, image: NDArray[np.uint8]) -> Any:
-        tensor = self._torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        tensor = self._torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous()
         return tensor.to(self._device, self._torch.float32) / 255
 
     def _seen(self, tensor: Any) -> Any:
@@ -142,18 +147,39 @@ def open_module(
             f"{artefact.path} is a pickle that runs code when it is loaded: if you trust where it "
             "comes from, say trust_checkpoint=True; a .ckpt, ONNX or OpenVINO file needs no trust"
         )
-    with _alone, _quiet():
-        require("anomalib.models", extra="anomalib", purpose=_PURPOSE)
+    with _alone, quiet():
+        require_anomalib("models", _PURPOSE)
+        torch = require("torch", extra="anomalib", purpose=_PURPOSE)
         where = _device(device)
-        if artefact.kind == TORCH:
-            module = _unpickled(artefact, where, classes)
-        else:
-            module = _restored(artefact, where, classes, trusted=trusted)
+        with torch.random.fork_rng(devices=[]):  # networks are built at random, then filled
+            if artefact.kind == TORCH:
+                module = _unpickled(artefact, where, classes)
+            else:
+                module = _restored(artefact, where, classes, trusted=trusted)
     return Module(module, raw=raw)
 
 
+def require_anomalib(module: str, purpose: str) -> Any:
+    """Import a module of anomalib, or the package alone, if its version is known here.
+
+    Raises
+    ------
+    MissingExtra
+        If it is not installed, or too old.
+    """
+    require("anomalib", extra="anomalib", purpose=purpose)
+    version = metadata.version("anomalib")
+    numbers = re.findall(r"\d+", version)
+    if tuple(map(int, numbers[:2])) < _OLDEST:
+        raise MissingExtra(
+            f"{purpose} needs anomalib 2.7 or newer, and {version} is installed. "
+            'Install it with: pip install --upgrade "pyimgano[anomalib]"'
+        )
+    return require(f"anomalib.{module}".rstrip("."), extra="anomalib", purpose=purpose)
+
+
 def _unpickled(artefact: Artefact, device: str, classes: Sequence[str]) -> Any:
-    deploy = require("anomalib.deploy", extra="anomalib", purpose=_PURPOSE)
+    deploy = require_anomalib("deploy", _PURPOSE)
     kind = device.partition(":")[0]
     try:
         with _environment(_SWITCH, "1"):
@@ -170,22 +196,25 @@ def _restored(artefact: Artefact, device: str, classes: Sequence[str], *, truste
     """Build the network anew and fill it: unless trusted, no code comes out of the file."""
     import torch
 
-    models = require("anomalib.models.image", extra="anomalib", purpose=_PURPOSE)
-    safe = require("anomalib.utils.serialization", extra="anomalib", purpose=_PURPOSE)
+    models = require_anomalib("models.image", _PURPOSE)
+    safe = require_anomalib("utils.serialization", _PURPOSE)
     given: dict[str, Any] = {"map_location": device, "weights_only": not trusted}
+    kinds = (getattr(models, name) for name in classes if name in models.__all__)
+    enumerations = [one for kind in kinds for one in kind.checkpoint_safe_globals()]
     try:
-        with safe.anomalib_safe_globals():
+        with safe.anomalib_safe_globals(enumerations):
             saved = torch.load(artefact.path, map_location="cpu", weights_only=not trusted)
         kind = _class_of(artefact, models, set(saved.get("hyper_parameters", ())), classes)
         given |= {"evaluator": False, "visualizer": False}
-        if "pre_trained" in inspect.signature(kind.__init__).parameters:
-            given["pre_trained"] = False
+        named = inspect.signature(kind.__init__).parameters
+        given |= {"pre_trained": False} if "pre_trained" in named else {}
+        given |= {"dtd_dir": artefact.path.parent} if "dtd_dir" in named else {}  # or it downloads
         transform = saved.get("anomalib_pre_processor_config", {}).get("transform")
         if transform is not None:  # the size of some networks follows from that of their input
-            pre = require("anomalib.pre_processing", extra="anomalib", purpose=_PURPOSE)
-            spec = require("anomalib.pre_processing.utils.spec", extra="anomalib", purpose=_PURPOSE)
+            pre = require_anomalib("pre_processing", _PURPOSE)
+            spec = require_anomalib("pre_processing.utils.spec", _PURPOSE)
             given["pre_processor"] = pre.PreProcessor(spec.spec_to_transform(transform))
-        with _no_download():
+        with local_backbones():
             return kind.load_from_checkpoint(artefact.path, **given)
     except _FAILURES as error:
         if isinstance(error, ArchiveError):
@@ -197,10 +226,10 @@ def _class_of(artefact: Artefact, models: Any, given: set[str], classes: Sequenc
     """Return the class of a checkpoint, which tells it by the names of its parameters alone."""
     known = {name: getattr(models, name) for name in models.__all__}
     parameters = {
-        name: set(inspect.signature(kind.__init__).parameters) - _COMPONENTS
+        name: set(inspect.signature(kind.__init__).parameters) - COMPONENTS
         for name, kind in known.items()
     }
-    exact = [name for name, names in parameters.items() if names == given - _COMPONENTS]
+    exact = [name for name, names in parameters.items() if names == given - COMPONENTS]
     if len(classes) == 1 and classes[0] not in known:
         raise ArchiveError(
             f"the anomalib that is installed has no {classes[0]}: install one that has"
@@ -260,34 +289,16 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_download() -> Iterator[None]:
-    """Let networks be built without weights: those in the checkpoint replace them anyway.
-
-    Some models ask for pre-trained weights whatever they are told, and would wait for a network.
-    """
-    import timm
-
-    build = timm.create_model
-
-    def empty(*given: Any, **named: Any) -> Any:
-        return build(*given, **{**named, "pretrained": False})
-
-    timm.create_model = empty
-    try:
-        yield
-    finally:
-        timm.create_model = build
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what foreign packages say while they are imported away from the user."""
-    logger = logging.getLogger("anomalib")
-    before = logger.level
+    loggers = [logging.getLogger(name) for name in ("anomalib", *_LOUD)]
+    before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
         try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
             yield
         finally:
-            logger.setLevel(before)
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

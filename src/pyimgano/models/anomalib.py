@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from pyimgano.features._checkpoint import located, sha256_of
 from pyimgano.map_detector import MapDetector
 from pyimgano.models._anomalib_exports import open_export
 from pyimgano.models._anomalib_formats import CHECKPOINT, TORCH, recognise
+from pyimgano.models._anomalib_models import MODELS
 from pyimgano.models._anomalib_outputs import Answer, Readings, read_answers
 from pyimgano.models._anomalib_torch import Module, open_module
 from pyimgano.registry import Metadata
@@ -25,62 +26,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pyimgano.few_shot import FewShot
     from pyimgano.judging import Reading
     from pyimgano.models._anomalib_formats import Artefact
     from pyimgano.views.intake import Goods, Images
 
-__all__ = ["FAMILY", "MODELS", "AnomalibCheckpoint", "Inferencer", "Model"]
+__all__ = ["FAMILY", "MODELS", "AnomalibCheckpoint", "Inferencer"]
 
 FAMILY = "vision_anomalib_checkpoint"
 _BATCH = 8
 _HASH = re.compile(r"[0-9a-f]{32}\b")
 _log = logging.getLogger(__name__)
-
-
-class Model(NamedTuple):
-    """A model of anomalib: its class, its module, and whether it draws maps."""
-
-    kind: str
-    module: str
-    maps: bool = True
-
-
-MODELS: dict[str, Model] = {
-    "anomalydino": Model("AnomalyDINO", "anomaly_dino"),
-    "anomalyvfm": Model("AnomalyVFM", "anomalyvfm"),
-    "cfa": Model("Cfa", "cfa"),
-    "cflow": Model("Cflow", "cflow"),
-    "csflow": Model("Csflow", "csflow"),
-    "dfkde": Model("Dfkde", "dfkde", maps=False),
-    "dfm": Model("Dfm", "dfm"),
-    "dinomaly": Model("Dinomaly", "dinomaly"),
-    "draem": Model("Draem", "draem"),
-    "dsr": Model("Dsr", "dsr"),
-    "efficientad": Model("EfficientAd", "efficient_ad"),
-    "fastflow": Model("Fastflow", "fastflow"),
-    "foundad": Model("FoundAD", "foundad"),
-    "fre": Model("Fre", "fre"),
-    "ganomaly": Model("Ganomaly", "ganomaly", maps=False),
-    "generalad": Model("GeneralAD", "general_ad"),
-    "glass": Model("Glass", "glass"),
-    "inpformer": Model("InpFormer", "inp_former"),
-    "l2bt": Model("L2BT", "l2bt"),
-    "mhpatchcore": Model("MHPatchcore", "mh_patchcore"),
-    "padim": Model("Padim", "padim"),
-    "patchcore": Model("Patchcore", "patchcore"),
-    "patchflow": Model("Patchflow", "patchflow"),
-    "rad": Model("Rad", "rad"),
-    "reverse_distillation": Model("ReverseDistillation", "reverse_distillation"),
-    "rkde": Model("Rkde", "rkde", maps=False),  # anomalib 1.x only
-    "stfpm": Model("Stfpm", "stfpm"),
-    "superadd": Model("SuperADD", "super_add"),
-    "supersimplenet": Model("Supersimplenet", "supersimplenet"),
-    "uflow": Model("Uflow", "uflow"),
-    "uninet": Model("UniNet", "uninet"),
-    "vlmad": Model("VlmAd", "vlm_ad", maps=False),
-    "winclip": Model("WinClip", "winclip"),
-}
-"""All image models of anomalib 2.7 and 1.2 by our short name; ``vision_<name>_anomalib``."""
 
 
 class Inferencer(Protocol):
@@ -95,6 +51,7 @@ class _Learned:
     artefact_: str
     draws_: bool
     clamped_: bool
+    left_out_: int
     runtime_: Callable[[Sequence[NDArray[np.uint8]]], list[Answer]]
 
 
@@ -120,7 +77,10 @@ class AnomalibCheckpoint(_Learned, MapDetector):
         Scores as the network gives them. Otherwise ``pred_score`` as it comes, which anomalib
         normalises and cuts to 0..1: what is cut can no longer be told apart.
     trained_with : str
-        A text file of the hashes of the training images, each at the start of a line.
+        A text file of the hashes of the training images, each at the start of a line: those
+        images are refused.
+    leave_out : bool
+        Leave them out instead, and set the threshold with the others.
     inferencer : Inferencer or None
         An object of your own instead of a checkpoint. To be saved it needs a ``fingerprint``.
 
@@ -139,6 +99,7 @@ class AnomalibCheckpoint(_Learned, MapDetector):
     device: str = "auto"
     raw: bool = True
     trained_with: str = ""
+    leave_out: bool = False
     inferencer: Inferencer | None = None
 
     @property
@@ -155,6 +116,11 @@ class AnomalibCheckpoint(_Learned, MapDetector):
             )
 
     @final
+    def content(self) -> dict[str, str]:
+        """Return a checksum of all files of the checkpoint, and of the list of images."""
+        return {name: _digest(getattr(self, name)) for name in ("checkpoint", "trained_with")}
+
+    @final
     def learned(self) -> dict[str, str]:
         """Return in words what was learned, which model it is, and how many scores were cut."""
         facts = super().learned()
@@ -162,6 +128,8 @@ class AnomalibCheckpoint(_Learned, MapDetector):
             return facts
         told = [f"{name} sha256:{digest[:12]}" for name, digest in self.files_.items()]
         facts["learned"] = f"{facts['learned']}, for the threshold only"
+        if self.is_calibrated and self.left_out_:
+            facts["learned"] += f"; {self.left_out_} that it was trained with were left out"
         facts["model"] = ", ".join([self.artefact_, *told])
         if self.clamped_ and self.is_calibrated:
             cut = np.isin(self.decision_scores_, (0.0, 1.0))
@@ -201,14 +169,23 @@ class AnomalibCheckpoint(_Learned, MapDetector):
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return list(Readings(self.runtime_(images), sizes))
 
-    def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:  # noqa: ARG002
+    def _decide(
+        self, readings: Sequence[Reading], goods: Goods, method: str, few: FewShot | None
+    ) -> None:
         known = _hashes(self.trained_with) if self.trained_with else set[str]()
-        seen = known.intersection(goods.hashes)
-        if seen:
+        kept = [i for i, digest in enumerate(goods.hashes) if digest not in known]
+        self.left_out_ = len(goods.hashes) - len(kept)
+        if self.left_out_ and not (self.leave_out and kept):
             raise CalibrationError(
-                f"{len(seen)} of {len(goods.hashes)} images are among those that the model was "
-                f"trained with ({self.trained_with}): give images of their own"
+                f"{self.left_out_} of {len(goods.hashes)} images are among those that the model "
+                f"was trained with ({self.trained_with}): give images of their own"
             )
+        if self.left_out_:
+            goods = goods.take(kept)
+            readings = cast(Readings, readings).take(kept)
+        super()._decide(readings, goods, method, few)
+
+    def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:  # noqa: ARG002
         super()._set_threshold(readings, goods, "separate images")
         if self.clamped_ and self.threshold_ >= 1:
             del self.threshold_, self.pixel_threshold_, self.certainty_
@@ -280,6 +257,15 @@ _CLAMPED = (
     "its scores were normalised and cut to 0..1 when it was exported, and those that were cut can "
     "no longer be told apart; export it with PostProcessor(enable_normalization=False)"
 )
+
+
+def _digest(given: str) -> str:
+    path = located(given)
+    try:
+        files = recognise(path).files if path else ()
+    except ArchiveError:  # no artefact: the list, or what fit will refuse
+        files = (path,) if path else ()
+    return "-".join(sha256_of(file)[:32] for file in files)
 
 
 def _hashes(path: str) -> set[str]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyimgano.detector import Detector
     from pyimgano.inspection import Inspection
 
-__all__ = ["Job", "Work", "facts_of"]
+__all__ = ["Job", "Work", "facts_of", "in_category"]
 
 _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -51,11 +51,15 @@ class Job:
     detector: str  #: Registered name.
     extractor: str  #: Registered name, ``NAME:PATH`` with a file; empty where none is used.
     features: str  #: Fingerprint of the extractor.
-    parameters: Mapping[str, Any]  #: All others but the seed, as `pyimgano.archive.encode` writes.
+    #: All others but the seed, as `pyimgano.archive.encode` writes; ``{category}`` in a text stands
+    #: for the name of the category.
+    parameters: Mapping[str, Any]
     dataset: str  #: As for `load_dataset`, like the next two.
     root: str
     category: str | None
     data: str  #: Hash of images, masks and labels, wherever they lie; empty if unreadable.
+    content: Mapping[str, str] = field(default_factory=dict)
+    #: Checksums of the files that parameters name, which decide in place of their paths.
     categories: Sequence[str] = ()  #: Of one model that serves them all, see `multi_class`.
     options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's that are no defaults.
     shots: int | None = None  #: Good images to learn from, see `few_shot`; None for all.
@@ -69,6 +73,7 @@ class Job:
         """The same wherever and whenever the same is measured."""
         facts = plain(self)
         del facts["root"]
+        facts["parameters"] |= facts.pop("content")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -185,7 +190,8 @@ class Work:
     def _measure(self, job: Job, run: RunWriter, maps: KeptMaps) -> dict[str, Any]:
         parts = job.load()
         dataset = multi_class(parts) if job.categories else parts[0]
-        given = {name: decode(value) for name, value in job.parameters.items()}
+        decoded = {name: decode(value) for name, value in job.parameters.items()}
+        given = in_category(decoded, job.category)
 
         def keep(one: Inspection) -> None:
             if job.map_intervals or job.categories:
@@ -221,6 +227,14 @@ def _intervals(job: Job, dataset: Dataset, maps: Sequence[Any]) -> dict[str, Any
 
 def _percent(share: float) -> str:
     return f"{100 * share:.10g}%"
+
+
+def in_category(parameters: Mapping[str, Any], category: str | None) -> dict[str, Any]:
+    """Return parameters with the name of the category where a text says ``{category}``."""
+    return {
+        name: value.replace("{category}", category or "") if isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
 
 
 def facts_of(run_dir: Path) -> dict[str, Any]:

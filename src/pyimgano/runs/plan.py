@@ -14,7 +14,7 @@ from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.features.base import EXTRACTORS, resolve_extractor
 from pyimgano.runs.facts import plain
-from pyimgano.runs.jobs import Job
+from pyimgano.runs.jobs import Job, in_category
 from pyimgano.views.intake import prefetch
 
 if TYPE_CHECKING:
@@ -119,21 +119,26 @@ def plan(
     ``shares`` of defective images 0 is none. ``map_intervals`` gives AUPRO an interval, which takes
     as long again on large images.
     """
-    described = [_describe(detector) for detector in detectors]
+    described = [(detector, _describe(detector)) for detector in detectors]
     jobs = [
         Job(
             **{**facts, **plain(part), "shots": count, "contaminated": share, "seed": seed},
+            content=_content(detector, part.category),
             map_intervals=map_intervals,
         )
         for part in parts
         for count in sorted(shots, key=lambda count: -(count or math.inf))
         for share in shares
-        for facts in described
+        for detector, facts in described
         for seed in seeds
     ]
     order = [(part.data, part.category) for part in parts]
     jobs.sort(key=lambda job: (order.index((job.data, job.category)), job.features))
     return list({job.id: job for job in jobs}.values())
+
+
+def _content(detector: Detector, category: str | None) -> dict[str, str]:
+    return type(detector)(**in_category(detector.parameters(), category)).content()
 
 
 def _describe(detector: Detector) -> dict[str, Any]:

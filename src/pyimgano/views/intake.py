@@ -10,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -153,6 +153,11 @@ class Goods:
     hashes: tuple[str, ...]
     looks: NDArray[np.float64]
     odd: tuple[tuple[str, str], ...]
+
+    def take(self, indices: Sequence[int]) -> Goods:
+        """Return those at ``indices``."""
+        groups, hashes = (tuple(each[i] for i in indices) for each in (self.groups, self.hashes))
+        return replace(self, images=self.images.take(indices), groups=groups, hashes=hashes)
 
 
 def learn(
