@@ -30,6 +30,8 @@ SESSIONS = {
     "check": "pyimgano check photos",
     "fit": "pyimgano fit good -o model.pyimg",
     "predict": "pyimgano predict model.pyimg new --out results",
+    "explain": "pyimgano explain model.pyimg new/006.png --goods good",
+    "pod": "pyimgano pod model.pyimg other-day --kinds scratch --sizes 8,16,32 --out pod",
     "results": "cat results/results.csv",
     "gate": "pyimgano predict model.pyimg new/006.png --out gate --fail-on-ng",
     "hold_out": "pyimgano fit good -o strict.pyimg --hold-out other-day --false-reject 1%",

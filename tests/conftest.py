@@ -57,7 +57,8 @@ def named_fakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             },
         },
     )
-    path = os.pathsep.join([str(folder), str(Path(__file__).parent)])
+    before = filter(None, [os.environ.get("PYTHONPATH")])
+    path = os.pathsep.join([str(folder), str(Path(__file__).parent), *before])
     with (
         pytest.MonkeyPatch.context() as patch,
         fakes.entered(EXTRACTORS, "tiny", fakes.TinyExtractor),

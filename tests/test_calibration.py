@@ -19,13 +19,13 @@ from pyimgano.calibration import (
     Quantile,
     Tail,
     ThresholdRule,
-    block_folds,
     calibrate,
     check_contamination,
     false_reject_bound,
     find_suspects,
 )
 from pyimgano.errors import CalibrationError, ParameterError
+from pyimgano.groups import block_folds
 
 shares = st.fractions(Fraction(1, 500), Fraction(499, 500), max_denominator=500)
 

@@ -102,3 +102,37 @@ def test_wrong_paths_are_2(tmp_path):
     assert "there are no images in the folder" in empty.err
     assert "notes.txt" in empty.err
     assert empty.out == ""
+
+
+def test_the_report_shows_probable_defects_and_all_findings(sound, harmed, tmp_path_factory):
+    out = tmp_path_factory.mktemp("checked")
+    marked = read_image(min((sound / "good").iterdir())).copy()
+    marked[32:64:4, 32:64] = marked[32:64, 32:64:4] = (200, 90, 30)
+    (harmed / "x <b>.png").write_bytes(encode_png(marked))
+    ended = call("check", harmed, "--out", out)
+    assert ended.code == 1  # some are unreadable
+    assert "x <b>.png: z = " in ended.out
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for text in ("Probable defects", "x &lt;b&gt;.png", "night/dark.png", "Copies", "cut0.png"):
+        assert text in page
+    assert "<b>.png" not in page
+    assert page.count('src="data:image/jpeg') > 10
+    facts = json.loads((out / "check.json").read_text(encoding="utf-8"))
+    assert [name for name, _ in facts["suspects"]] == [str(harmed / "x <b>.png")]
+    assert call("check", sound, "-o", out).code == 0  # an older check is replaced
+    again = (out / "report.html").read_text(encoding="utf-8")
+    assert "none stands out" in again
+    assert "Copies" not in again
+
+
+def test_few_images_and_a_foreign_folder(sound, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((sound / "good").iterdir())[:3]:
+        (few / path.name).write_bytes(path.read_bytes())
+    ended = call("check", few, "--out", tmp_path / "out")
+    assert "3 images are too few to tell" in " ".join(ended.out.split())
+    ended = call("check", few, "--out", few)
+    assert ended.code == 2
+    assert "holds something else than a check" in ended.err
+    assert not (few / "report.html").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -13,11 +14,14 @@ import pytest
 
 import pyimgano
 from cli_calls import SMALL, call, write_defect, write_parts
+from pyimgano.calibration import false_reject_bound
 from pyimgano.cli._parameters import parse_share
 from pyimgano.detector import Detector
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
+from pyimgano.images import read_image
 from pyimgano.judging import Reading
+from pyimgano.maps.overlay import encode_png
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
@@ -86,6 +90,85 @@ def test_skipped_files_and_suspects_are_named(goods, parts, tmp_path):
     assert str(goods / "torn.png") in ended.out
     assert "1 of the good images stands out" in ended.out
     assert str(goods / "odd.png") in ended.out.split("--keep-suspects:")[1]
+
+
+@pytest.fixture
+def mixed(goods: Path, parts: Path) -> Path:
+    """Twenty good images, a defect, a dark one and a copy."""
+    write_defect(parts / "test" / "good" / "000.png", goods / "defect.png")
+    shutil.copy(goods / "003.png", goods / "copy.png")
+    dark = (read_image(goods / "004.png") * 0.2).astype(np.uint8)
+    (goods / "night.png").write_bytes(encode_png(dark))
+    return goods
+
+
+def test_everything_is_kept_and_named_unless_a_terminal_is_asked(mixed, tmp_path):
+    ended = call("fit", mixed, "-o", tmp_path / "model.pyimg", *SMALL)
+    assert ended.code == 0
+    assert "23 good images" in ended.out
+    assert "images are unlike the other good ones" in " ".join(ended.out.split())
+    for name in ("copy.png", "night.png"):
+        assert str(mixed / name) in ended.out
+    assert "dropped" not in ended.out
+    assert pyimgano.load(tmp_path / "model.pyimg").dropped_ == ()
+
+
+def test_what_is_dropped_is_named_and_counted_in_the_bound(mixed, parts, tmp_path):
+    model = tmp_path / "model.pyimg"
+    ended = call("fit", mixed, "-o", model, *SMALL, "--clean", "drop")
+    assert "20 good images" in ended.out
+    assert "dropped     3 good images" in ended.out
+    fitted = pyimgano.load(model)
+    reasons = dict(fitted.dropped_)
+    assert reasons.keys() == {str(mixed / f"{name}.png") for name in ("copy", "night", "defect")}
+    assert reasons[str(mixed / "copy.png")] == f"copy of {mixed / '003.png'}"
+    certainty = fitted.certainty_
+    assert (certainty.n, certainty.dropped) == (22, 2)
+    assert certainty.bound == false_reject_bound(22, 2 + certainty.rank)
+    facts = json.loads(call("fit", mixed, "-o", model, *SMALL, "--clean=drop", "--json").out)
+    assert len(facts["dropped"]) == 3
+    call("predict", model, parts / "test" / "good", "--out", tmp_path / "run", "-q")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Good images that were taken out" in page
+    assert str(mixed / "night.png") in page
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\ny\n", 20), ("y\nn\n", 21), ("n\n", 23)])
+def test_a_terminal_is_asked(mixed, tmp_path, monkeypatch, answer, left):
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    ended = call("fit", mixed, "-o", tmp_path / "model.pyimg", *SMALL, "--clean", "ask")
+    assert ended.code == 0
+    assert "2 good images stand out:" in ended.err
+    assert f"{left} good images of" in ended.out
+
+
+def test_many_of_one_kind_are_not_dropped(goods, tmp_path):
+    for i in range(3):
+        dark = (read_image(goods / f"00{i}.png") * 0.2).astype(np.uint8)
+        (goods / f"night{i}.png").write_bytes(encode_png(dark))
+    ended = call("fit", goods, "-o", tmp_path / "model.pyimg", *SMALL, "--clean", "drop")
+    assert "23 good images" in ended.out
+
+
+def test_a_hold_out_of_another_light_is_told(goods, parts, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for i, path in enumerate(sorted(goods.iterdir())[:16]):
+        darker = np.round(read_image(path) * 0.7).astype(np.uint8)
+        (other / f"{i}.png").write_bytes(encode_png(darker))
+    model = tmp_path / "model.pyimg"
+    ended = call("fit", goods, "-o", model, *SMALL, "--hold-out", other)
+    told = " ".join(ended.out.split())
+    assert "session the hold-out images differ from the goods: 29 % darker" in told
+    judged = call("predict", model, goods, "--out", tmp_path / "run")
+    told = " ".join(judged.out.split())
+    assert "session these images differ from the goods: 42 % brighter" in told
+    drift = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["drift"]
+    assert drift["text"].startswith("these images differ")
+    assert "Another session?" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    held = call("predict", model, other, "--out", tmp_path / "run")
+    assert "session" not in held.out
+    assert "no difference stands out" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 def test_one_image_gives_a_model_without_a_threshold(goods, parts, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fakes import NOT_A_NUMBER, POISON, LevelDetector, grey
-from pyimgano.calibration import Conformal, Fixed, Quantile, block_folds, calibrate
+from pyimgano.calibration import Conformal, Fixed, Quantile, calibrate, false_reject_bound
 from pyimgano.errors import (
     CalibrationError,
     ImageSizeError,
@@ -20,6 +20,7 @@ from pyimgano.errors import (
     ParameterError,
     UnjudgedError,
 )
+from pyimgano.groups import block_folds
 from pyimgano.inspection import Verdict
 from pyimgano.records import Sample
 
@@ -185,6 +186,62 @@ def test_suspects_are_named_and_kept_out(tmp_path: Path) -> None:
     assert kept.threshold_ == kept.decision_scores_.max() > 35
 
 
+def test_a_copy_of_a_suspect_is_a_suspect(tmp_path: Path) -> None:
+    odd = grey(140, 99)
+    steady = [grey(96 + i % 9, 300 + i) for i in range(60)]
+    fitted = LevelDetector().fit(saved(tmp_path, [*steady[:12], odd, *steady[12:], odd]))
+    assert fitted.suspects_ == (str(tmp_path / "012.png"), str(tmp_path / "061.png"))
+    assert min(fitted.suspects_z_) > 4
+    assert (fitted.certainty_.n, fitted.certainty_.dropped, fitted.certainty_.grouped) == (61, 1, 1)
+    assert (str(tmp_path / "061.png"), f"copy of {tmp_path / '012.png'}") in fitted.odd_
+
+
+def test_views_of_one_part_count_once_with_their_highest_score(tmp_path: Path) -> None:
+    fitted = LevelDetector().fit(saved(tmp_path, GOODS, group=[f"{i // 2}" for i in range(25)]))
+    assert (fitted.certainty_.n, fitted.certainty_.grouped) == (13, 12)
+    highest = [fitted.decision_scores_[i : i + 2].max() for i in range(0, 25, 2)]
+    assert fitted.threshold_ == Conformal().choose(np.array(highest), 0.05).value
+    assert "25 images count as 13, near copies as one" in fitted.certainty_.describe()
+
+
+def test_images_that_were_taken_out_count_as_rejected() -> None:
+    dropped = [("odd.png", "score: z = 9.0"), ("dark.png", "exposure: 3 %"), ("b", "copy of a")]
+    clean = LevelDetector().fit(GOODS)
+    fitted = LevelDetector().fit(GOODS, dropped=dropped)
+    assert fitted.dropped_ == tuple(dropped)
+    assert fitted.threshold_ == clean.threshold_
+    certainty = fitted.certainty_
+    assert (certainty.n, certainty.dropped) == (27, 2)
+    assert certainty.bound == false_reject_bound(27, 2 + certainty.rank)
+    assert certainty.bound_without_suspects == clean.certainty_.bound < certainty.bound
+    other = LevelDetector().fit(GOODS[:10], calibration=GOODS[10:], dropped=dropped)
+    assert (other.certainty_.n, other.certainty_.dropped) == (15, 0)  # they set no threshold
+
+
+def test_other_sessions_are_told_apart(tmp_path: Path) -> None:
+    fitted = LevelDetector().fit(STEADY)
+    same = [grey(level, 500 + i) for i, level in enumerate(range(92, 108))]
+    assert fitted.drift(fitted.inspect(same)).found == ()
+    darker = [grey(70 + i / 4, 600 + i) for i in range(16)]
+    drift = fitted.drift(fitted.inspect(darker))
+    assert drift.found[0].endswith("% darker")
+    labelled = saved(tmp_path, [*same, *darker], label=[0] * 16 + [1] * 16)
+    assert fitted.drift(fitted.inspect(labelled)).n == 16
+    assert fitted.drift(fitted.inspect(labelled)).found == ()
+    assert not fitted.drift(fitted.inspect(darker[:7])).enough
+    held = LevelDetector().fit(STEADY, calibration=darker)
+    assert held.drift_.describe("they").startswith("they differ from the goods: ")
+    assert held.decision_scores_.shape == (16,)
+
+
+def test_suspects_are_told_of_what_sets_no_threshold(tmp_path: Path) -> None:
+    images = saved(tmp_path, [*STEADY[:12], grey(140, 99), *STEADY[12:]])
+    fitted = LevelDetector().fit(images, calibration=[grey(90 + i, 70 + i) for i in range(20)])
+    assert [name for name, reason in fitted.odd_ if reason.startswith("score: z = ")] == [
+        str(tmp_path / "012.png")
+    ]
+
+
 def test_two_populations_are_kept_and_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fitted = LevelDetector().fit(
@@ -210,11 +267,14 @@ def test_a_refit_forgets() -> None:
     fitted.fit(GOODS[:1])
     assert not fitted.is_calibrated
     assert sorted(n for n in vars(fitted) if n.endswith("_")) == [
+        "dropped_",
         "hashes_",
         "intake_",
         "level_",
+        "odd_",
         "skipped_",
         "suspects_",
+        "suspects_z_",
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
 import statistics
 from typing import TYPE_CHECKING
 
@@ -297,6 +299,47 @@ def test_report_writes_it_again(tmp_path: Path) -> None:
     out = write_board(tmp_path / "bench", [job("x", "a", 0.9)])
     ended = call("report", out, "-q")
     assert ended == (0, f"{out / 'leaderboard.html'}\n", "")
-    refused = call("report", out, out, "--out", tmp_path / "both")
-    assert refused.code == 2
-    assert "the benchmark" in refused.err
+
+
+def test_several_benchmarks_are_joined_into_one_table(tmp_path: Path) -> None:
+    old = [job("a", "ring", 0.7), job("a", "bolt", 0.8), job("b", "ring", None)]
+    new = [job("b", "ring", 0.9), job("=c", "ring", 0.6, shots="4", protocol="few-shot")]
+    first = write_board(tmp_path / "first", old)
+    second = write_board(tmp_path / "second", new, FACTS | {"machine": {"cores": 2}})
+    third = write_board(tmp_path / "third", new[:1], FACTS)
+    out = tmp_path / "joined"
+    given = ("report", first, second, "--out", out)
+    ended = call(*given, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["reports"] == [str(out / "leaderboard.html")]
+    rows = read_rows(out / "leaderboard.csv")
+    found = {(row["detector"], row["category"]): row["auroc"] for row in rows}
+    assert found == {
+        ("a", "ring"): "0.7",
+        ("a", "bolt"): "0.8",
+        ("b", "ring"): "0.9",
+        ("=c", "ring"): "0.6",
+    }
+    facts = json.loads((out / "benchmark.json").read_text("utf-8"))
+    assert facts["command"] == shlex.join(map(str, ("pyimgano", *given)))
+    assert [each["machine"] for each in facts["surroundings"].values()] == [None, {"cores": 2}]
+    assert call("report", out, third, "--out", tmp_path / "again").code == 0
+    again = json.loads((tmp_path / "again" / "benchmark.json").read_text("utf-8"))
+    assert again["surroundings"] == facts["surroundings"]
+    assert call("report", first, third, "--out", tmp_path / "alike").code == 0
+    alike = json.loads((tmp_path / "alike" / "benchmark.json").read_text("utf-8"))
+    assert alike["versions"] == FACTS["versions"]
+
+
+def test_where_benchmarks_are_not_joined(tmp_path: Path) -> None:
+    boards = [write_board(tmp_path / name, [job("a", "ring", 0.7)]) for name in ("x", "y")]
+    (boards[0] / "jobs").mkdir()
+    before = (boards[0] / "leaderboard.csv").read_bytes()
+    ended = call("report", *boards, "--out", boards[0])
+    assert ended.code == 2
+    assert "give another folder" in ended.err
+    assert (boards[0] / "leaderboard.csv").read_bytes() == before
+    ended = call("report", boards[0], tmp_path, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert f"got runs and the benchmark {boards[0]}" in ended.err
+    assert "got 1" in call("report", boards[0], "--out", tmp_path / "out").err

@@ -30,11 +30,69 @@ def test_short_forms_are_never_farther_apart_than_the_rows(always, case):
     if sketch is None:
         assert bank.shape[1] < 4 or not held.norms.any()
         return
-    folded, offset = sketch.fold(*_exact_search.centred(queries, held.shift))
+    assert_sound(sketch, held, bank, queries)
+
+
+def assert_sound(sketch, held, bank, queries):
+    folded, offset, error = sketch.fold(*_exact_search.centred(queries, held.shift))
     gap = bank.astype(np.float64)[None] - queries.astype(np.float64)[:, None]
-    squared = (gap**2).sum(axis=2)
-    product = (folded @ sketch.folded.T).astype(np.float64)
-    assert (product <= squared + offset[:, None]).all()
+    distance = np.sqrt((gap**2).sum(axis=2))
+    product = (folded @ sketch.tile(np.arange(len(bank))).T).astype(np.float64)
+    limit = _exact_search._limit
+    found = np.stack(
+        [
+            limit(_exact_search.Nearest(column[:, None] ** 2, None), offset, error)[:, 0]
+            for column in distance.T
+        ],
+        axis=1,
+    )
+    assert (product <= found).all()
+
+
+def hard(kind, rng, n, d):
+    """Return rows that one byte a column serves badly."""
+    rows = rng.normal(size=(n, d))
+    if kind == "one far row":
+        rows[n // 2] *= 1e9
+    elif kind == "all sizes":
+        rows *= 10.0 ** rng.uniform(-18, 12, (n, 1))
+    elif kind == "columns of all sizes":
+        rows *= 10.0 ** rng.uniform(-12, 6, d)
+    elif kind == "below normal numbers":
+        rows *= 1e-41
+    elif kind == "near the limit":
+        rows *= 1e13
+    elif kind == "heavy":
+        rows = rng.standard_cauchy((n, d))
+    elif kind == "far from the origin":
+        rows = 1e6 + rows / 8
+    elif kind == "copies and near copies":
+        rows = rows[rng.integers(0, 5, n)] + 1e-7 * rows * (rng.random((n, 1)) < 0.5)
+    return rows
+
+
+HARD = (
+    *("one far row", "all sizes", "columns of all sizes", "below normal numbers"),
+    *("near the limit", "heavy", "far from the origin", "copies and near copies"),
+)
+
+
+@pytest.mark.parametrize("pair", [0, 25], ids=["short", "some"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_rows_are_bounded_and_change_no_answer(always, monkeypatch, kind, dtype, pair):
+    monkeypatch.setattr(_exact_search, "_PAIR", pair)
+    for seed in range(5):
+        both = hard(kind, np.random.default_rng(seed), 400, 24).astype(dtype)
+        bank, queries = both[:300], np.concatenate([both[300:], both[:40]])
+        index = NumpyIndex().fit(bank)
+        assert_sound(index._sketch, index._bank, bank, queries)
+        found = index.kneighbors(queries, 3)
+        index._sketch = None
+        plain = index.kneighbors(queries, 3)
+        np.testing.assert_array_equal(found[0], plain[0])
+        np.testing.assert_array_equal(found[1], plain[1])
+        np.testing.assert_allclose(found[0], brute(bank, queries, 3)[0], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("pair", [0, 25, 10**9], ids=["short", "some", "long"])
@@ -81,7 +139,7 @@ def test_only_a_bank_with_a_short_form_has_one():
     assert NumpyIndex().fit(features(3000, 64, 0.3))._sketch.axes.shape == (64, 16)
     wide = NumpyIndex().fit(features(2500, 512, 0.3))._sketch
     assert wide.axes.shape == (512, 96)
-    assert wide.folded.shape == (2500, 99)
+    assert (wide.codes.shape, wide.codes.dtype) == ((2500, 97), np.int8)
     assert NumpyIndex().fit(features(3000, 64, 30))._sketch is None
     assert NumpyIndex().fit(features(1000, 64, 0.3))._sketch is None
     assert NumpyIndex().fit(features(3000, 32, 0.3))._sketch is None

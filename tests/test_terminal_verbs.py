@@ -15,12 +15,14 @@ from cli_calls import SMALL, call, write_parts
 from pyimgano.cli._app import app
 
 VERBS = ("demo", "fit", "predict", "evaluate", "benchmark", "report", "doctor", "list", "check")
-VERBS += ("fetch", "bundle-weights")
+VERBS += ("fetch", "bundle-weights", "explain", "pod")
 MODEL, RUN, NET = "model.pyimg", "run", "dinov2_vits14"
 RIGHT = {
     "demo": ("--out", "demo"),
     "fit": ("flange/train/good", "-o", "again.pyimg", *SMALL),
     "predict": (MODEL, "flange/test/good", "--out", "results"),
+    "explain": (MODEL, "flange/test/good/000.png", "--out", "why"),
+    "pod": (MODEL, "flange/test/good", "--kinds", "spot", "--contrasts", "40", "--out", "pod"),
     "evaluate": ("--root", ".", "--category", "flange", "--out", "measured", *SMALL),
     "benchmark": ("--root", ".", "--category", "flange", "--out", "compared", *SMALL),
     "report": (RUN,),
@@ -49,6 +51,21 @@ WRONG = {
         (MODEL, "nowhere", "--out", "x"),
         (MODEL, "empty", "--out", "x"),
         (MODEL, "flange/test", "--out", "notes.txt"),
+    ],
+    "explain": [
+        ("nowhere.pyimg", "flange/test/good/000.png"),
+        (MODEL, "nowhere.png"),
+        (MODEL, "flange"),
+        (MODEL, "flange/test/good/000.png", "--goods", "nowhere"),
+        (MODEL, "flange/test/good/000.png", "--out", "notes.txt"),
+    ],
+    "pod": [
+        (MODEL, "nowhere", "--out", "x"),
+        (MODEL, "flange/train/good", "--out", "x"),
+        (MODEL, "flange/test/good", "--kinds", "rust", "--out", "x"),
+        (MODEL, "flange/test/good", "--sizes", "few", "--out", "x"),
+        (MODEL, "flange/test/good", "--sizes", "500", "--out", "x"),
+        (MODEL, "flange/test/good", "--out", "notes.txt"),
     ],
     "evaluate": [
         ("--root", "nowhere", "--out", "x"),
@@ -135,7 +152,9 @@ def test_quiet_leaves_the_answer_alone(verb):
 def test_an_error_is_one_line_and_debug_shows_where_it_comes_from(verb, given):
     ended = call(verb, *given, "--json")
     assert (ended.code, ended.out) == (2, "")
-    assert re.fullmatch(r"((judging|bundling) [^\n]+ \.\.\.\n)?error: [^\n]{20,}\n", ended.err)
+    assert re.fullmatch(
+        r"((judging|bundling|planting) [^\n]+ \.\.\.\n)?error: [^\n]{20,}\n", ended.err
+    )
     told = call(verb, *given, "--debug")
     assert (told.code, told.out) == (2, "")
     assert "Traceback" in told.err

@@ -77,7 +77,7 @@ def steps(folder: Path) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
         bank, seen = tokens(carried)
         index = NumpyIndex().fit(bank)
         timed[f"search, {name}"] = lambda index=index, seen=seen: index.kneighbors(seen)
-        beside[name] = index._sketch.folded.nbytes if index._sketch else 0
+        beside[name] = index._sketch.codes.nbytes if index._sketch else 0
     return timed, beside
 
 

@@ -9,23 +9,30 @@ import numpy as np
 
 from pyimgano import calibration as calibrations
 from pyimgano import images
+from pyimgano.drift import compare
 from pyimgano.errors import CalibrationError
+from pyimgano.groups import one_a_group
 from pyimgano.judging import Batchwise
 from pyimgano.learned import Learned
+from pyimgano.records import GOOD, Sample
 from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from pyimgano.calibration import ThresholdRule
+    from pyimgano.drift import Drift
     from pyimgano.few_shot import FewShot
+    from pyimgano.inspection import Inspection
     from pyimgano.judging import Reading
     from pyimgano.views.intake import Goods, Images
 
-__all__ = ["Calibrating"]
+__all__ = ["SEPARATE", "Calibrating"]
 
+COPY = "copy of"  # how the reason of an exact copy starts
+SEPARATE = "separate images"
 _OTHER_BATCH = (
     "a score belongs to its batch, and a batch with defects, or of another size, scores good "
     "images otherwise than one of good images alone"
@@ -68,14 +75,11 @@ class Calibrating(Batchwise, Learned):
         return readings
 
     def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:
-        names = [images.describe(source) for source in goods.images.sources]
-        scores = np.array([reading.score for reading in readings], dtype=np.float64)
-        if not np.isfinite(scores).all():
-            first = names[int(np.flatnonzero(~np.isfinite(scores))[0])]
-            raise CalibrationError(f"the out-of-sample score of {first} is not finite")
+        names, scores = self._scored(readings, goods)
         tuned = vars(self).get("tuned_")
+        each = one_a_group(scores, goods.groups)
         found = calibrations.calibrate(
-            scores,
+            scores[each],
             rule=self.threshold,
             contamination=tuned.target if tuned else self.contamination,
             method=method,
@@ -84,12 +88,70 @@ class Calibrating(Batchwise, Learned):
         )
         if found.warning:
             _log.warning("%s", found.warning)
-        self.decision_scores_, self.threshold_ = scores, found.threshold
-        doubted = self.is_transductive
-        self.certainty_ = found.certainty.doubted(_OTHER_BATCH) if doubted else found.certainty
-        self.suspects_ = tuple(names[i] for i in found.suspects)
-        kept = [i for i in range(len(names)) if i not in found.suspects]
+        self.threshold_ = found.threshold
+        certainty = calibrations.counted(
+            found.certainty,
+            removed=0
+            if method == SEPARATE
+            else sum(not reason.startswith(COPY) for _, reason in self.dropped_),
+            grouped=len(scores) - len(each),
+        )
+        self.certainty_ = certainty.doubted(_OTHER_BATCH) if self.is_transductive else certainty
+        doubtful = {goods.groups[i] for i in each[list(found.suspects)]}
+        suspects = [i for i, group in enumerate(goods.groups) if group in doubtful]
+        self.suspects_ = tuple(names[i] for i in suspects)
+        far = calibrations.robust_z(scores[suspects], scores[each])
+        self.suspects_z_ = () if far is None else tuple(far.round(2).tolist())
+        kept = [i for i in each.tolist() if goods.groups[i] not in doubtful]
         self.pixel_threshold_ = self._calibrate_maps(readings, kept)
+
+    def _scored(
+        self, readings: Sequence[Reading], goods: Goods
+    ) -> tuple[list[str], NDArray[np.float64]]:
+        """Note out-of-sample scores and looks of good images; return their names and scores."""
+        names = [images.describe(source) for source in goods.images.sources]
+        scores = np.array([reading.score for reading in readings], dtype=np.float64)
+        if not np.isfinite(scores).all():
+            first = names[int(np.flatnonzero(~np.isfinite(scores))[0])]
+            raise CalibrationError(f"the out-of-sample score of {first} is not finite")
+        self.decision_scores_, self.looks_ = scores, goods.looks
+        return names, scores
+
+    def _stand_out(self, readings: Sequence[Reading], goods: Goods) -> tuple[tuple[str, str], ...]:
+        """Return name and reason of good images that stand out but set no threshold."""
+        names, scores = self._scored(readings, goods)
+        each = one_a_group(scores, goods.groups)
+        found = () if self.keep_suspects else calibrations.find_suspects(scores[each])[0]
+        far = calibrations.suspicion(scores[each])
+        return tuple((names[each[i]], f"score: z = {far[i]:.1f}") for i in found)
+
+    def drift(self, judged: Iterable[Inspection]) -> Drift | None:
+        """Compare judged images with the good images that set the threshold.
+
+        Parameters
+        ----------
+        judged : iterable of Inspection
+            What `inspect` returned. Where samples carry labels, the good ones alone are compared.
+
+        Returns
+        -------
+        Drift or None
+            None where nothing can be compared: no threshold, or scores that belong to a batch.
+        """
+        known = vars(self)
+        if self.is_transductive or not {"threshold_", "looks_"} <= known.keys():
+            return None
+        seen = [one for one in judged if one.look is not None and one.error is None]
+        labels = [one.source.label if isinstance(one.source, Sample) else None for one in seen]
+        labelled = any(label is not None for label in labels)
+        if labelled:
+            seen = [one for one, label in zip(seen, labels, strict=True) if label == GOOD]
+        return compare(
+            np.array([one.score for one in seen]),
+            np.array([one.look for one in seen]),
+            (self.decision_scores_, self.looks_),
+            limit=None if labelled else self.threshold_,
+        )
 
     def _calibrate_maps(self, readings: Sequence[Reading], kept: Sequence[int]) -> float | None:  # noqa: ARG002
         return None

@@ -6,7 +6,7 @@ Everything here assumes exchangeable images: same camera, light and process as i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +16,6 @@ from pyimgano.records import Certainty
 from pyimgano.registry import VALUES, Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 __all__ = [
@@ -29,10 +27,11 @@ __all__ = [
     "Quantile",
     "Tail",
     "ThresholdRule",
-    "block_folds",
     "calibrate",
+    "counted",
     "false_reject_bound",
     "find_suspects",
+    "robust_z",
     "suspicion",
 ]
 
@@ -40,7 +39,6 @@ CONFIDENCE = 0.95
 SUSPECT_Z = 4.0
 SUSPECT_SHARE = 0.05
 SUSPECT_MINIMUM = 10
-LEAVE_ONE_OUT_BELOW = 20
 _MAD_TO_SIGMA = 1.482602218505602
 
 
@@ -276,45 +274,37 @@ def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:
 
 def suspicion(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the robust z by which `find_suspects` decides, shape (n,); zeros if it cannot."""
-    if scores.size < SUSPECT_MINIMUM:
-        return np.zeros(scores.size)
-    values = np.log(scores) if scores.min() > 0 else scores
-    away = values - np.median(values)
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(away)))
-    return away / spread if spread > 0 else np.zeros(scores.size)
+    found = robust_z(scores, scores)
+    return np.zeros(scores.size) if found is None else found
 
 
-def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:
-    """Assign images to contiguous blocks in file order; a group is never split.
+def robust_z(scores: NDArray[np.float64], goods: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return how many robust sigmas (MAD of the log goods) above their middle scores lie."""
+    if goods.size < SUSPECT_MINIMUM:
+        return None
+    both = np.concatenate([scores, goods])
+    values = np.log(both) if both.min() > 0 else both
+    away = values - np.median(values[scores.size :])
+    spread = _MAD_TO_SIGMA * float(np.median(np.abs(away[scores.size :])))
+    return away[: scores.size] / spread if spread > 0 else None
+
+
+def counted(found: Certainty, *, removed: int, grouped: int) -> Certainty:
+    """Return the certainty with good images that were removed counted as rejected.
 
     Parameters
     ----------
-    groups : sequence of str or None, length n
-        Images of one part share a name; None stands alone.
-    folds : int
-        Number of blocks. Below 20 separate parts each part is a block (leave one out).
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The block of each image, 0 to at most ``folds - 1`` (or n - 1).
-
-    Raises
-    ------
-    ParameterError
-        If ``folds`` is below 2.
+    found : Certainty
+        Of a calibration without them.
+    removed : int
+        Good images that were taken out because they stood out.
+    grouped : int
+        Images beyond the first of each group.
     """
-    if folds < 2:
-        raise ParameterError(f"folds must be at least 2, got {folds}")
-    part_of: dict[str | int, int] = {}
-    parts = np.array(
-        [part_of.setdefault(i if g is None else g, len(part_of)) for i, g in enumerate(groups)],
-        dtype=np.int64,
-    )
-    count = len(part_of)
-    if count < max(LEAVE_ONE_OUT_BELOW, folds):
-        return parts
-    return parts * folds // count
+    n, dropped = found.n + removed, found.dropped + removed
+    sure = 1 - (1 - found.confidence) / found.choices
+    bound = false_reject_bound(n, dropped + found.rank, sure)
+    return replace(found, n=n, dropped=dropped, bound=bound, grouped=grouped)
 
 
 def _ordinal(rank: int) -> str:

@@ -7,22 +7,23 @@ import logging
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 
-from pyimgano.calibrating import Calibrating
-from pyimgano.calibration import Conformal, ThresholdRule, block_folds, check_contamination
+from pyimgano.calibrating import SEPARATE, Calibrating
+from pyimgano.calibration import Conformal, ThresholdRule, check_contamination
 from pyimgano.datasets._sources import as_sources
+from pyimgano.drift import LEAST_GOOD, compare
 from pyimgano.errors import CalibrationError, NotFittedError, ParameterError
 from pyimgano.estimator import DETECTORS, Estimator
 from pyimgano.few_shot import FewShot
+from pyimgano.groups import block_folds
 from pyimgano.inspecting import Inspecting
 from pyimgano.inspection import Inspections
-from pyimgano.judging import Judge, Reading, attempt, require_judged
+from pyimgano.judging import Judge, Reading, require_judged
 from pyimgano.synthesis.golden import golden_image
-from pyimgano.views.intake import Images, learn, prefetch
+from pyimgano.views.intake import Images, learn
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -72,8 +73,11 @@ class Detector(Calibrating, Estimator):
         What is certain about the false rejects.
     suspects_ : tuple of str
         Good images that stand out from the others.
-    skipped_ : tuple of (str, str)
-        Good images that could not be read, with the reason.
+    skipped_, odd_, dropped_ : tuple of (str, str)
+        Good images with the reason why they could not be read, are unlike the others (copies,
+        blurred, badly exposed, of another size), or were taken out before.
+    looks_, drift_ : ndarray of float64, shape (n, 3); Drift
+        Light and sharpness of the images of ``decision_scores_``; what they differ in from before.
     tuned_ : Tuned
         What labelled defects decided, and how many are caught; only if some were given.
     """
@@ -146,6 +150,7 @@ class Detector(Calibrating, Estimator):
         defects: Any = None,
         tune: bool = False,
         miss_cost: float | None = None,
+        dropped: Sequence[tuple[str, str]] = (),
     ) -> Self:
         """Learn from good images and set a threshold from out-of-sample scores.
 
@@ -158,6 +163,9 @@ class Detector(Calibrating, Estimator):
             image of X is scored by a model that has not seen its block of neighbours.
         defects, tune, miss_cost
             See `calibrate`.
+        dropped : sequence of (str, str)
+            Good images that were taken out before, with the reason: in the certainty they count as
+            rejected, for goods like them will be; a ``"copy of"`` another does not.
 
         Returns
         -------
@@ -177,20 +185,21 @@ class Detector(Calibrating, Estimator):
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
-        self.intake_, self.skipped_, self.suspects_ = goods.images.intake, goods.skipped, ()
+        self.intake_, self.skipped_ = goods.images.intake, goods.skipped
+        self.suspects_, self.suspects_z_ = (), ()
+        self.odd_, self.dropped_ = goods.odd, tuple(dropped)
         blocks = block_folds(goods.groups, self.folds)
         if self.is_transductive:
             blocks = np.arange(len(blocks))
         count = len(np.unique(blocks))
-        readings: Sequence[Reading] = ()
-        if calibration is None and count > 1:
-            readings = self._learn(goods.images, blocks)
-        else:
-            self._fit(goods.images)
+        enough = count > 1 and (calibration is None or len(goods.hashes) >= LEAST_GOOD)
+        readings = self._learn(goods.images, blocks) if enough else self._fit(goods.images)
         self.hashes_ = goods.hashes  # last, so that a fit that failed leaves nothing to judge with
         if calibration is not None:
+            if readings is not None:
+                self.odd_ += self._stand_out(readings, goods)
             return self.calibrate(calibration, defects, tune=tune, miss_cost=miss_cost)
-        if count < 2:
+        if readings is None:
             _log.warning("one good image gives no out-of-sample score: there is no threshold")
             return self
         blocked = count == self.folds < len(blocks)
@@ -241,8 +250,13 @@ class Detector(Calibrating, Estimator):
             )
         vars(self).pop("tuned_", None)  # a setting that others chose has no part in this one
         readings = self._read(Images(goods.images.sources, intake))
-        self._decide(readings, goods, "separate images", few)
+        known, before = vars(self), [vars(self).get(x) for x in ("decision_scores_", "looks_")]
+        self._decide(readings, goods, SEPARATE, few)
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
+        self.odd_ = tuple(dict.fromkeys((*self.odd_, *goods.odd)))
+        known.pop("drift_", None)
+        if before[0] is not None and before[1] is not None and not self.is_transductive:
+            self.drift_ = compare(self.decision_scores_, self.looks_, (before[0], before[1]))
         return self
 
     @final
@@ -278,18 +292,9 @@ class Detector(Calibrating, Estimator):
         return Inspecting(self._stream(sources, batch_size), sources)
 
     def _stream(self, sources: Sequence[Any], size: int) -> Generator[Inspection, None, None]:
-        intake = self.intake_
-
-        def look(source: Any) -> tuple[Any, NDArray[np.uint8] | Exception]:
-            return source, attempt(intake.see, source)
-
-        seen = prefetch(look, sources)
         limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
         judge = Judge(self._infer, self._finish, *limits)
-        if self.is_transductive:
-            yield from judge.judge_together(seen, self)
-        while batch := list(islice(seen, size)):
-            yield from judge.judge(batch)
+        yield from judge.stream(sources, self.intake_.see, size, self)
 
     @final
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803

@@ -237,6 +237,19 @@ def _maps(bench: Bench) -> None:
 
 
 @_check
+def _explains(bench: Bench) -> None:
+    detector = bench.fitted
+    if isinstance(detector, MapDetector):
+        said = detector._explain(bench.bad[0], [(0.25, 0.5), (1.0, 0.0)])
+        require(len(said) in {0, 2}, "each place has its evidence, or none has")
+        for left, top, right, bottom in [one.good_box or one.box for one in said]:
+            require(0 <= left < right <= 1, "boxes are shares of the width")
+            require(0 <= top < bottom <= 1, "boxes are shares of the height")
+        known = all(one.good is None or one.good < len(detector.hashes_) for one in said)
+        require(known, "a nearest good patch lies in an image that was learned from")
+
+
+@_check
 def _bad_input(bench: Bench) -> None:
     _require_error(InputError, bench.factory().fit, [])
     _require_error(InputError, bench.fitted.decision_function, [])

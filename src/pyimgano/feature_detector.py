@@ -223,6 +223,27 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
         sides = (border, border, border, border)
         return cast("NDArray[np.uint8]", cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101))
 
+    def _cell_at(self, place: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:
+        """Return row and column of the cell at a place, x and y in shares of the image."""
+        (x, y), (top, left, bottom, right) = place, self.extent_
+        row = int((y - top) / (bottom - top) * grid[0])
+        column = int((x - left) / (right - left) * grid[1])
+        return min(max(row, 0), grid[0] - 1), min(max(column, 0), grid[1] - 1)
+
+    def _box_of(
+        self, cell: tuple[int, int], grid: tuple[int, int], reach: int
+    ) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom of a cell and ``reach`` cells around, in shares."""
+        top, left, bottom, right = self.extent_
+        down, across = (bottom - top) / grid[0], (right - left) / grid[1]
+        row, column = cell
+        return (
+            max(left + across * (column - reach), 0.0),
+            max(top + down * (row - reach), 0.0),
+            min(left + across * (column + 1 + reach), 1.0),
+            min(top + down * (row + 1 + reach), 1.0),
+        )
+
     def _inner(self, grid: PatchFeatures) -> tuple[slice, slice, tuple[float, float, float, float]]:
         """Return the cells whose centre lies in the unpadded input, and what share they cover."""
         height, width = self.input_size_

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pyimgano import images
-from pyimgano.calibration import block_folds
 from pyimgano.datasets._checks import read_truth
 from pyimgano.datasets._sources import as_sources
 from pyimgano.datasets.defects import read_defects
 from pyimgano.errors import CalibrationError, InputError, ParameterError
+from pyimgano.groups import block_folds
 from pyimgano.records import GOOD, Sample
 from pyimgano.tuning import FOLDS, Look, Plan, search
 from pyimgano.views.intake import Images, learn

@@ -90,6 +90,8 @@ class Inspection:
         What score and map were compared with.
     error : str or None
         Why the image could not be judged.
+    look : ndarray of float64, shape (3,), or None
+        Brightness, contrast and sharpness of the image.
     """
 
     source: Sample | str
@@ -101,6 +103,7 @@ class Inspection:
     threshold: float | None = None
     pixel_threshold: float | None = None
     error: str | None = None
+    look: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if (self.verdict is Verdict.ERROR) != (self.error is not None):

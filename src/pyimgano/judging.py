@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,8 @@ from pyimgano.errors import ImageError, InputError, PyimganoError, UnjudgedError
 from pyimgano.inspection import Inspection, Inspections, Verdict
 from pyimgano.maps.regions import find_regions
 from pyimgano.records import Sample
+from pyimgano.views.intake import prefetch
+from pyimgano.views.looks import figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,6 +79,32 @@ class Judge:
     finish: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     threshold: float | None
     pixel_threshold: float | None
+
+    def stream(
+        self,
+        sources: Iterable[Any],
+        see: Callable[[Any], NDArray[np.uint8]],
+        size: int,
+        detector: Batchwise,
+    ) -> Iterator[Inspection]:
+        """Read with ``see`` and judge, each image or batches of ``size``; records with a look."""
+        lights = deque[Any]()
+
+        def look(source: Any) -> tuple[Any, Any, Any]:
+            image = attempt(see, source)
+            return source, image, None if isinstance(image, Exception) else figures(image)
+
+        def pairs() -> Iterator[tuple[Any, Any]]:
+            for source, image, light in prefetch(look, sources):
+                lights.append(light)
+                yield source, image
+
+        seen = pairs()
+        batches = iter(lambda: list(islice(seen, size)), [])
+        together = detector.is_transductive
+        judged = chain.from_iterable(map(self.judge, batches))
+        for one in self.judge_together(seen, detector) if together else judged:
+            yield replace(one, look=lights.popleft())
 
     def judge(self, batch: Sequence[tuple[Any, Any]]) -> Iterator[Inspection]:
         """Judge (source, image or error) pairs; readable images are inferred together.

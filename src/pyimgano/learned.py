@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.records import _percent, images_needed
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pyimgano.drift import Drift
     from pyimgano.records import Certainty
     from pyimgano.tuned import Tuned
     from pyimgano.views.intake import Intake
@@ -28,6 +31,11 @@ class Learned:
     hashes_: tuple[str, ...]
     skipped_: tuple[tuple[str, str], ...]
     suspects_: tuple[str, ...]
+    suspects_z_: tuple[float, ...]
+    odd_: tuple[tuple[str, str], ...]
+    dropped_: tuple[tuple[str, str], ...]
+    looks_: NDArray[np.float64]
+    drift_: Drift
     decision_scores_: NDArray[np.float64]
     threshold_: float
     pixel_threshold_: float | None
@@ -59,11 +67,44 @@ class Learned:
         for kind, names in (
             ("suspects", self.suspects_),
             ("skipped", [name for name, _ in self.skipped_]),
+            ("odd", [name for name, _ in self.odd_]),
+            ("dropped", [name for name, _ in self.dropped_]),
         ):
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             if names:
                 facts[kind] = f"{', '.join(names[:_NAMED])}{more}"
         return facts
+
+    def summary(self) -> str:
+        """Return one paragraph: what was learned, what is certain, what is not, what to do next."""
+        known = vars(self)
+        if "hashes_" not in known:
+            return f"{type(self).__name__} has learned nothing yet."
+        n = len(self.hashes_)
+        seen = known["extractor_"].fingerprint.split()[0] if "extractor_" in known else ""
+        what = f"{n} good image{'s look' if n > 1 else ' looks'} like"
+        what += f" through {seen} features" if seen else ""
+        text = [f"{type(self).__name__} learned what {what}, and nothing of defects."]
+        if "certainty_" not in known:
+            text.append(
+                "It has no threshold: it gives scores and no verdicts. Next: good images that it "
+                "has not learned from (a hold-out), or at least two to fit."
+            )
+            return " ".join(text)
+        sure = self.certainty_
+        text.append(_certain(sure, self.threshold_))
+        if self.suspects_:
+            count = len(self.suspects_)
+            text.append(
+                f"{count} more {'stand' if count > 1 else 'stands'} out and did not set it: look "
+                "whether " + ("they are defects." if count > 1 else "it is a defect.")
+            )
+        beyond = " beyond those that were given" if "tuned_" in known else ""
+        text.append(
+            f"Which defects it finds{beyond}, good images cannot tell: judge known ones, or plant "
+            f"some (pyimgano pod).{_next(sure)}"
+        )
+        return " ".join(text)
 
     def __str__(self) -> str:
         facts = self.learned()
@@ -81,3 +122,34 @@ class Learned:
             for subject, text in (self.learned() or {"not fitted": repr(self)}).items()
         )
         return f"<b>{html.escape(type(self).__name__)}</b><table>{rows}</table>"
+
+
+def _certain(sure: Certainty, threshold: float) -> str:
+    """Return where the threshold lies, and what is certain of it."""
+    n = f"{sure.n} good images"
+    text = (
+        f"An image is NG above {threshold:.4g}, {sure.rule}, scored out of sample ({sure.method})"
+    )
+    if sure.bound is None:
+        return (
+            f"{text}; nothing can be certified{': ' if sure.doubt else ' from '}{sure.doubt or n}."
+        )
+    asked = f" ({_percent(sure.target)} was asked for)" if sure.bound > sure.target else ""
+    return (
+        f"{text}: with {_percent(sure.confidence)} confidence at most {_percent(sure.bound)} of "
+        f"good parts are rejected{asked}, while camera, light and process stay the same."
+    )
+
+
+def _next(sure: Certainty) -> str:
+    """Return what would make the threshold surer."""
+    steps = []
+    missing = images_needed(sure.target, 1 - (1 - sure.confidence) / sure.choices) - sure.n
+    goal = _percent(sure.target)
+    if not sure.doubt and missing > 0:
+        steps.append(f"add {missing} good images (the largest of all scores would certify {goal})")
+    elif sure.bound is not None and sure.bound > sure.target:
+        steps.append(f"ask for less than {goal} to be sure of it (more defects are missed then)")
+    if not sure.doubt and sure.method != "separate images":
+        steps.append("set the threshold with good images of another day (a hold-out)")
+    return f" Next: {'; '.join(steps)}." if steps else ""

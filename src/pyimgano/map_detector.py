@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.judging import Reading
+    from pyimgano.records import Evidence
     from pyimgano.tuned import Setting
 
 __all__ = ["MapDetector"]
@@ -43,6 +44,17 @@ class MapDetector(_LearnedMaps, Detector):
     def draws(self) -> bool:
         """Whether it draws with these parameters: one that can look at whole images may not."""
         return True
+
+    def _explain(
+        self,
+        image: NDArray[np.uint8],  # noqa: ARG002
+        places: Sequence[tuple[float, float]],  # noqa: ARG002
+    ) -> list[Evidence]:
+        """Return why each place of an accepted image is unusual; nothing if nothing is known.
+
+        A place is x, y in shares of width and height.
+        """
+        return []
 
     @final
     def predict_anomaly_map(

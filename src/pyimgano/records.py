@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyimgano.errors import ParameterError
 
-__all__ = ["Certainty", "Region", "Sample", "Saturation"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Certainty", "Evidence", "Region", "Sample", "Saturation"]
 
 GOOD = 0
 DEFECT = 1
@@ -108,6 +111,42 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Evidence:
+    """Why a detector finds one place of an image unusual; all but the place is optional.
+
+    Boxes are left, top, right, bottom in shares of width and height, for images of any size.
+
+    Parameters
+    ----------
+    box : (float, float, float, float)
+        The patch that was looked at.
+    distance : float or None
+        From the patch to the nearest good one.
+    good : int or None
+        Which good image that one came from, counted from 0 among those that were learned from, in
+        their order: ``hashes_[good]`` is its fingerprint. The image itself is in no model.
+    good_box : (float, float, float, float) or None
+        Where it lies there.
+    shares : mapping of str to float
+        What each family of features has of the squared distance; together 1.
+    parts : mapping of str to float
+        How far each part of a detector that has several finds the place from its good images, in
+        robust sigmas.
+    """
+
+    box: tuple[float, float, float, float]
+    distance: float | None = None
+    good: int | None = None
+    good_box: tuple[float, float, float, float] | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.good is None) != (self.good_box is None):
+            raise ParameterError("a nearest good patch has an image and a place in it")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Certainty:
     """What the calibration images say of the false rejects to expect.
 
@@ -121,9 +160,9 @@ class Certainty:
         Where the out-of-sample scores come from: ``"block folds"``, ``"leave one out"``,
         ``"separate images"``.
     n : int
-        Good images with an out-of-sample score, suspects included.
+        Good images with an out-of-sample score, suspects included; of a group one.
     dropped : int
-        Suspects among them that were kept out of the threshold.
+        Suspects among them that were kept out of the threshold, or out of the model.
     rank : int
         The threshold is the ``rank``-th largest of the scores that were kept.
     target : float
@@ -142,6 +181,8 @@ class Certainty:
         that these images could have set; the bounds hold for all of them at once.
     doubt : str
         Why nothing can be certified, however many images there are; empty if something can.
+    grouped : int
+        Images beyond the first of each group: views of one part, copies, near copies.
     """
 
     rule: str
@@ -156,6 +197,7 @@ class Certainty:
     certified: bool
     choices: int = 1
     doubt: str = ""
+    grouped: int = 0
 
     def __post_init__(self) -> None:
         if self.n < 0 or self.dropped < 0 or self.dropped > self.n:
@@ -182,6 +224,8 @@ class Certainty:
             if self.bound_without_suspects is not None:
                 text += f"; {_percent(self.bound_without_suspects)} if really defective"
             text += ")"
+        if self.grouped:
+            text += f"; {self.n + self.grouped} images count as {self.n}, near copies as one"
         if not self.certified:
             text += f"; the target of {_percent(self.target)} is not certified"
         level = 1 - (1 - self.confidence) / self.choices

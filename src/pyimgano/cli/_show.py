@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Certainty
 
-__all__ = ["Show", "count", "gathered", "judging_table", "named", "new_table", "rate", "to_run"]
+__all__ = [
+    "Show",
+    "count",
+    "gathered",
+    "in_lines",
+    "judging_table",
+    "named",
+    "new_table",
+    "rate",
+    "to_run",
+]
 
 LABEL = 12
 WIDEST = 100
@@ -199,6 +209,11 @@ def judging_table(measured: Mapping[str, Any], certainty: Certainty) -> Table:
     promise = "nothing certified" if bound is None else f"at most {_percent(bound)}"
     table.add_row("  promised by the calibration", "", "", promise)
     return table
+
+
+def in_lines(text: str) -> str:
+    """Return a paragraph, wrapped."""
+    return textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False)
 
 
 def named(path: str, reason: str) -> str:

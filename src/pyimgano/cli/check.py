@@ -17,6 +17,7 @@ from pyimgano.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pyimgano.runs.doubts import Doubts
     from pyimgano.runs.hygiene import Hygiene
 
 __all__ = ["check"]
@@ -39,6 +40,15 @@ def check(
     ] = None,
     category: CategoryName = None,
     data_options: DataOptions = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Folder for report.html; looks for probable defects among the images, too.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for damage, copies and odd shots.
@@ -58,6 +68,7 @@ def check(
     with show.progress(f"checking {count(len(images), 'image')}"):
         found = examine(images)
         problems = None if data is None else data.audit()
+        doubts = None if out is None else _doubts(found, images)
     seconds = time.perf_counter() - started
     show.fact("checked", f"{count(found.n, 'image')} in {seconds:.1f} s")
     _print(show, found, folder)
@@ -67,13 +78,42 @@ def check(
         for text in problems:
             show.answer(text)
         facts |= {"data": data.info, "problems": problems}
+    if out is not None and doubts is not None:
+        facts |= _report(show, found, doubts, folder, out)
     show.result(facts)
     if found.unreadable or found.blank or problems:
         raise typer.Exit(ExitCode.SOME_ERROR)
 
 
+def _doubts(found: Hygiene, images: Sequence[Path]) -> Doubts:
+    from pyimgano.cli._parameters import make_detector
+    from pyimgano.runs.doubts import find_doubts
+
+    known = (*found.unreadable, *found.blurred, *found.exposure, *found.odd_sizes)
+    named = {*found.blank, *(name for name, _ in known)}
+    usable = [path for path in images if str(path) not in named]
+    return find_doubts(make_detector("vision_patchcore", "auto", "5%", ()), usable)
+
+
+def _report(
+    show: Show, found: Hygiene, doubts: Doubts, folder: Path, out: Path
+) -> dict[str, object]:
+    from pyimgano.runs.doubts import write_check
+
+    show.fact("defects", doubts.text)
+    far = [f"{name.removeprefix(f'{folder}{os.sep}')}: z = {z:.1f}" for name, z in doubts.suspects]
+    show.facts("", far)
+    report = write_check(found, doubts, folder, out)
+    show.fact("report", str(report))
+    return {"suspects": doubts.suspects, "report": report}
+
+
 def _print(show: Show, found: Hygiene, folder: Path) -> None:
-    show.fact("distinct", f"{count(found.n_distinct, 'image')}, readable and not blank")
+    show.fact(
+        "distinct",
+        f"{count(found.n_distinct, 'image')}, readable and not blank; "
+        f"{found.n_independent} of them independent",
+    )
     for label, counts in (
         ("sizes", found.sizes),
         ("modes", found.modes),
@@ -98,6 +138,7 @@ def _print(show: Show, found: Hygiene, folder: Path) -> None:
         ("near copies", grouped(found.near_duplicates)),
         ("blurred", explained(found.blurred)),
         ("exposure", explained(found.exposure)),
+        ("odd sizes", explained(found.odd_sizes)),
     ):
         show.facts(label, texts or ["none"], most=_SHOWN)
     for text in (*explained(found.unreadable), *(f"{short(x)}: blank" for x in found.blank)):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from pyimgano.datasets.base import Dataset
     from pyimgano.detector import Detector
+    from pyimgano.drift import Drift
+    from pyimgano.runs.evaluate import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -95,8 +97,7 @@ def evaluate(
     if stands is not None:
         show.table(_robustness_table(stands))
     show.line()
-    if found.detector.is_calibrated:
-        show.fact("threshold", found.detector.certainty_.describe().removeprefix("threshold: "))
+    drift = _print_threshold(show, found)
     show.facts("skipped", [named(*each) for each in found.detector.skipped_])
     show.facts("errors", [named(one.path, one.error or "") for one in found.inspections.errors])
     show.fact("report", str(out / "report.html"))
@@ -107,11 +108,21 @@ def evaluate(
             "report": out / "report.html",
             "data": facts,
             "metrics": found.metrics,
+            "drift": drift,
             **({} if stands is None else {"robustness": stands}),
             **runs.describe_detector(found.detector),
         }
     )
     raise typer.Exit(ExitCode.SOME_ERROR if found.metrics["errors"] else ExitCode.DONE)
+
+
+def _print_threshold(show: Show, found: Evaluation) -> Drift | None:
+    if found.detector.is_calibrated:
+        show.fact("threshold", found.detector.certainty_.describe().removeprefix("threshold: "))
+    drift = found.detector.drift(found.inspections)
+    if drift is not None and drift.found:
+        show.fact("session", drift.describe("the good test images"))
+    return drift
 
 
 def _told(options: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyimgano.cli._clean import Clean, learn_clean, show_odd
 from pyimgano.cli._parameters import (
     DetectorName,
     ExtractorName,
@@ -21,10 +22,13 @@ from pyimgano.cli._parameters import (
     images_of,
     make_detector,
 )
-from pyimgano.cli._show import Show, count, named
+from pyimgano.cli._show import Show, count, in_lines, named
+from pyimgano.cli.pod import make_folder, study
 from pyimgano.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyimgano.detector import Detector
 
 __all__ = ["check_writable", "fit", "good_images"]
@@ -77,6 +81,22 @@ def fit(
             help="What an escape costs, in false rejects: the defects move the threshold.",
         ),
     ] = None,
+    clean: Annotated[
+        Clean | None,
+        typer.Option(
+            help="Good images that are copies or stand out: ask (the default in a terminal), "
+            "drop, or keep (elsewhere).",
+            show_default=False,
+        ),
+    ] = None,
+    pod: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Find out which planted defects are found, as pyimgano pod does, in the hold-out "
+            "or in the last fifth of the images, by a model without it.",
+        ),
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -92,20 +112,30 @@ def fit(
     suspects_too = {"keep_suspects": True} if keep_suspects else {}
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
     check_writable(out)
+    if pod is not None:
+        make_folder(pod)
+    given: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
     started = time.perf_counter()
-    with show.progress(f"learning from {count(len(images), 'good image')}"):
-        fitted = unfitted.fit(
-            images, calibration=held_out, defects=few, tune=tune, miss_cost=miss_cost
-        )
-        fitted.save(out)
+
+    def learn(good: Sequence[Path], dropped: Sequence[tuple[str, str]]) -> Detector:
+        with show.progress(f"learning from {count(len(good), 'good image')}"):
+            return unfitted.clone().fit(good, calibration=held_out, dropped=dropped, **given)
+
+    fitted = learn_clean(show, images, learn, clean)
+    fitted.save(out)
     seconds = time.perf_counter() - started
-    _print_learned(show, fitted, len(images), seconds)
+    _print_learned(show, fitted, len(images) - len(fitted.dropped_), seconds)
+    show_odd(show, fitted)
     show.facts("extractor", describe_extractor(fitted, extractor))
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
+    show.line(f"\n{in_lines(fitted.summary())}")
+    gone = {name for name, _ in fitted.dropped_}
+    kept = [path for path in images if str(path) not in gone]
+    found = {} if pod is None else {"pod": _plant(show, fitted, kept, held_out, pod, given)}
     show.line(f"\nnext: pyimgano predict {shlex.quote(str(out))} NEW_IMAGES --out results")
     show.answer(str(out))
-    show.result(_facts(fitted, out, len(images), seconds))
+    show.result({**_facts(fitted, out, len(images) - len(fitted.dropped_), seconds), **found})
 
 
 def _defects(folder: Path | None) -> Path | None:
@@ -186,7 +216,12 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
     if not fitted.is_calibrated:
         show.fact("threshold", "none: scores only; give more good images, or --hold-out")
         return
-    show.fact("threshold", fitted.certainty_.describe().removeprefix("threshold: "))
+    show.fact("threshold", f"{fitted.threshold_:.4g}, {fitted.certainty_.rule}")
+    if "drift_" in vars(fitted) and fitted.drift_.enough:
+        told = fitted.drift_.describe("the hold-out images")
+        show.fact(
+            "session", told or "no difference of the hold-out images from the goods stands out"
+        )
     if "tuned_" in vars(fitted):
         for subject, text in fitted.tuned_.describe().items():
             show.fact(subject, text)
@@ -198,6 +233,27 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
             "and did not set the threshold; if good all the same, fit again with --keep-suspects:",
         )
         show.facts("", fitted.suspects_)
+
+
+def _plant(
+    show: Show,
+    fitted: Detector,
+    images: list[Path],
+    held_out: list[Path] | None,
+    out: Path,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """Plant defects in images that were not learned from: the hold-out, or the last fifth."""
+    from pyimgano.runs.pod import without_last_block
+
+    if held_out is not None:
+        note = "the images with the defects set the threshold, too"
+        return study(show, fitted, held_out, out, note=note)
+    first, last = without_last_block(images)
+    with show.progress(f"learning again from {len(first)} of {count(len(images), 'image')}"):
+        part = fitted.clone().fit(first, **given)
+    note = f"measured with a model that learned from {len(first)} of the images, without these"
+    return study(show, part, last, out, note=note)
 
 
 def _facts(fitted: Detector, out: Path, given: int, seconds: float) -> dict[str, object]:

@@ -84,12 +84,17 @@ def predict(
     Writes results.csv, results.jsonl, overlays/ and report.html into the folder --out. An image
     that cannot be judged is an ERROR there, never OK and never NG.
     """
+    from pyimgano.runs.facts import read_facts
+
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     sources = _images(paths)
     tally = _judge(show, model, sources, out, overlays=overlays, maps=maps)
     code = tally.exit_code(fail_on_ng=fail_on_ng)
     show.fact("judged", tally.summary())
     show.answer(tally.summary())
+    told = read_facts(out).get("drift", {})
+    if told.get("text"):
+        show.fact("session", told["text"])
     show.facts("NG", [named(*each) for each in tally.defective])
     show.facts("errors", [named(*each) for each in tally.errors])
     show.fact("table", str(out / "results.csv"))
@@ -100,6 +105,7 @@ def predict(
             "table": out / "results.csv",
             "report": out / "report.html",
             "counts": {"images": tally.images, **tally.counts},
+            "drift": told or None,
             "errors": [{"path": path, "reason": reason} for path, reason in tally.errors],
             "exit_code": int(code),
         }

@@ -24,7 +24,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", metavar="DIR", help="Folder for comparison.html of several runs."
+            "-o", "--out", metavar="DIR", help="Folder for what several runs or benchmarks give."
         ),
     ] = None,
     as_json: Json = False,
@@ -32,16 +32,25 @@ def report(
     """Write the HTML report of runs again, and compare runs.
 
     With --out, several runs are set side by side on the images that they share: intervals, paired
-    tests, and the images on which they disagree. Of a benchmark, the leaderboard is written again.
+    tests, and the images on which they disagree. Of a benchmark, the leaderboard is written again;
+    of several with --out, one leaderboard of all their rows.
     """
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     boards = [run for run in runs if (run / "leaderboard.csv").is_file()]
-    if out is not None and (boards or len(runs) < 2):
+    if out is not None and (len(runs) < 2 or 0 < len(boards) < len(runs)):
         raise ParameterError(
-            f"--out compares two or more runs, got {f'the benchmark {boards[0]}' if boards else 1};"
-            " name them, or leave --out away"
+            f"--out joins two or more runs, or benchmarks, got "
+            f"{f'runs and the benchmark {boards[0]}' if len(runs) > 1 else 1}; name them, or leave "
+            "--out away"
         )
-    reports = [_write(run, board=run in boards) for run in runs]
+    if out is not None and boards:
+        from pyimgano.runs.benchmark import join_boards
+
+        join_boards(
+            runs, out, shlex.join(["pyimgano", "report", *map(str, runs), "--out", str(out)])
+        )
+        runs, out = [out], None
+    reports = [_write(run, board=(run / "leaderboard.csv").is_file()) for run in runs]
     for written in reports:
         show.fact("report", str(written))
         show.answer(str(written))

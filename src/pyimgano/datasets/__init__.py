@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from pyimgano.datasets.base import (
-    DATASETS,
-    Dataset,
-    DatasetInfo,
-    list_categories,
-    load_dataset,
-)
+from pyimgano.datasets.base import DATASETS, Dataset, DatasetInfo, list_categories, load_dataset
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "list_categories", "load_dataset"]

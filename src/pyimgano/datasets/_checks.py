@@ -21,27 +21,12 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = [
-    "leaks",
-    "mask_problems",
-    "problems",
-    "read_channels",
-    "read_truth",
-    "refuse_repeats",
-    "split_groups",
-]
+__all__ = ["leaks", "mask_files", "mask_problems", "problems", "read_channels", "read_truth"]
+__all__ += ["refuse_repeats", "split_groups"]
 
 
 def refuse_repeats(samples: Sequence[Sample]) -> None:
-    """Refuse an image that is listed twice, for it may leak into the test, and a shared mask.
-
-    Raises
-    ------
-    DatasetError
-        If two samples are of one image.
-    MaskError
-        If two samples have one mask.
-    """
+    """Refuse an image that is listed twice, for it may leak into the test, and a shared mask."""
     images: set[Path] = set()
     owners: dict[Path, Path] = {}
     for sample in samples:
@@ -59,15 +44,7 @@ def refuse_repeats(samples: Sequence[Sample]) -> None:
 
 
 def read_truth(sample: Sample) -> NDArray[np.bool_] | None:
-    """Read the mask (H, W) of a sample, None of good ones; of a folder it is the union.
-
-    Raises
-    ------
-    MaskError
-        If a mask cannot be read or has another size than its image.
-    ImageReadError
-        If the header of the image cannot be read.
-    """
+    """Read the mask (H, W) of a sample, None of good ones; of a folder it is the union."""
     return None if sample.label == GOOD else _marked(sample)
 
 
@@ -79,13 +56,7 @@ def _marked(sample: Sample) -> NDArray[np.bool_] | None:
 
 
 def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] | None:
-    """Read the mask files of a sample one by one, each with its saturation area; None without.
-
-    Raises
-    ------
-    MaskError
-        As `read_truth`; or if a file does not hold exactly one declared value.
-    """
+    """Read the mask files of a sample one by one, each with its saturation area; None without."""
     from pyimgano.metrics.saturation import saturation_area
 
     if sample.mask_path is None or sample.label == GOOD:
@@ -107,11 +78,9 @@ def read_channels(sample: Sample) -> tuple[tuple[NDArray[np.bool_], int], ...] |
 
 def _read_masks(sample: Sample) -> Iterator[tuple[Path, NDArray[np.uint8 | np.uint16]]]:
     """Read the mask files of a sample that has one, or a folder of them."""
-    given = sample.mask_path
-    if given is None or not is_folder(given):
-        files = [] if given is None else [given]
-    elif not (files := list_images(given)):
-        raise MaskError(f"the folder {given} holds no mask of {sample.path}")
+    files = mask_files(sample)
+    if sample.mask_path is not None and not files:
+        raise MaskError(f"the folder {sample.mask_path} holds no mask of {sample.path}")
     for path in files:
         values, image = read_mask_values(path), probe(sample.path)
         if values.shape != (image.height, image.width):
@@ -121,6 +90,14 @@ def _read_masks(sample: Sample) -> Iterator[tuple[Path, NDArray[np.uint8 | np.ui
                 f"{image.width} x {image.height}; they must be equal"
             )
         yield path, values
+
+
+def mask_files(sample: Sample) -> list[Path]:
+    """Return the mask of a sample as a list, or those in its folder; none without one."""
+    given = sample.mask_path
+    if given is None:
+        return []
+    return list_images(given) if is_folder(given) else [given]
 
 
 def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
@@ -133,13 +110,7 @@ def problems(sample: Sample, *, masked: bool) -> Iterator[str]:
 
 
 def mask_problems(sample: Sample, *, masked: bool) -> Iterator[str]:
-    """Read the mask of a sample and say what is wrong.
-
-    Raises
-    ------
-    MaskError
-        If it cannot be used: no figure of pixels can be had then.
-    """
+    """Read the mask of a sample and say what is wrong."""
     try:
         truth = _marked(sample)
     except ImageError:  # whoever reads the image says so

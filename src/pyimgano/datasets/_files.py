@@ -14,19 +14,8 @@ from pyimgano.errors import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "entries",
-    "found",
-    "in_natural_order",
-    "is_file",
-    "is_folder",
-    "list_images",
-    "natural_key",
-    "near",
-    "sub_folders",
-    "walk_images",
-]
+__all__ = ["IMAGE_SUFFIXES", "entries", "found", "in_natural_order", "is_file", "is_folder"]
+__all__ += ["list_images", "natural_key", "near", "sub_folders", "walk_images"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _NUMBER = re.compile(r"([0-9]+)")
@@ -43,16 +32,6 @@ def natural_key(path: Path | str) -> NaturalKey:
     Cameras number their files without leading zeros, so this is capture order: ``normal-2``
     comes before ``normal-10``. Names that differ only in case or in leading zeros are ordered by
     their characters: two paths never share a key.
-
-    Parameters
-    ----------
-    path : Path or str
-        A path or a name.
-
-    Returns
-    -------
-    tuple
-        One comparable key a path component.
     """
     return tuple(map(_part_key, Path(path).parts))
 
@@ -91,13 +70,7 @@ def is_file(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, hidden names left out, in the order of the file system.
-
-    Raises
-    ------
-    DatasetError
-        If the folder cannot be listed.
-    """
+    """Return what a folder holds, hidden names left out, in the order of the file system."""
     try:
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
@@ -106,7 +79,7 @@ def entries(folder: Path) -> list[Path]:
 
 def sub_folders(folder: Path) -> list[Path]:
     """Return the visible sub-folders in natural order."""
-    return in_natural_order(filter(is_folder, entries(folder)), _itself)
+    return in_natural_order(filter(is_folder, entries(folder)), Path)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -116,7 +89,7 @@ def list_images(folder: Path) -> list[Path]:
     not a silent gap in the list.
     """
     named = (path for path in entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
-    return in_natural_order((path for path in named if not is_folder(path)), _itself)
+    return in_natural_order((path for path in named if not is_folder(path)), Path)
 
 
 def walk_images(folder: Path) -> list[Path]:
@@ -137,16 +110,12 @@ def walk_images(folder: Path) -> list[Path]:
         # Links wait until the end, so that an image is listed under its real folder.
         for child in sub_folders(current):
             (pending.append if child.is_symlink() else pending.appendleft)(child)
-    return in_natural_order(images, _itself)
-
-
-def _itself(path: Path) -> Path:
-    return path
+    return in_natural_order(images, Path)
 
 
 def found(folder: Path) -> str:
     """Say in a few words what a folder holds, for messages."""
-    listed = in_natural_order(entries(folder), _itself)
+    listed = in_natural_order(entries(folder), Path)
     names = [path.name + ("/" if is_folder(path) else "") for path in listed]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(names[:_SHOWN]) or "nothing") + more

@@ -19,54 +19,25 @@ __all__ = ["DatasetInfo", "counted"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """The facts of one category of a data set.
+    """The facts of one category of a data set."""
 
-    Parameters
-    ----------
-    name : str
-        Registered name of its reader: ``"mvtec"``.
-    category : str
-        What is shown: ``"screw"``.
-    root : Path
-        The folder that was given.
-    n_train : int
-        Good training images.
-    n_train_defect : int
-        Defective images that a few-shot protocol gives for training.
-    n_test, n_test_good, n_test_defect : int
-        Test images, all and by label.
-    defects : tuple of str
-        Kinds of defects in the test split, in natural order.
-    has_masks : bool
-        Whether the defective test images have ground-truth masks.
-    saturates : bool
-        Whether the masks declare how much of a defect is enough: see `Dataset.channels`.
-    summary, licence, layout, source : str
-        What its reader says of the data set: one line, the terms of use, the tree on disk, where
-        it is described.
-    protocol : str
-        Which images are learned from: ``"one-class"``, or what `datasets.protocols` made of it.
-    options : mapping
-        The reader's own options, such as ``fold`` of ``"ksdd"``.
-    """
-
-    name: str
-    category: str
-    root: Path
-    n_train: int
-    n_train_defect: int
-    n_test: int
+    name: str  #: Registered name of its reader: ``"mvtec"``.
+    category: str  #: What is shown: ``"screw"``.
+    root: Path  #: The folder that was given.
+    n_train: int  #: Good training images.
+    n_train_defect: int  #: Defective images that a few-shot protocol gives for training.
+    n_test: int  #: Test images, of which good and defective:
     n_test_good: int
     n_test_defect: int
-    defects: tuple[str, ...]
-    has_masks: bool
-    saturates: bool
-    summary: str
-    licence: str
-    layout: str
-    source: str
-    protocol: str = "one-class"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    defects: tuple[str, ...]  #: Kinds of defects in the test split, in natural order.
+    has_masks: bool  #: Whether the defective test images have ground-truth masks.
+    saturates: bool  #: Whether these declare how much of a defect is enough: `Dataset.channels`.
+    summary: str  #: One line by its reader.
+    licence: str  #: Terms of use.
+    layout: str  #: Tree on disk.
+    source: str  #: Where it is described.
+    protocol: str = "one-class"  #: Which images are learned from, see `datasets.protocols`.
+    options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's, as ``fold`` of ksdd.
 
 
 def counted(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pyimgano.datasets._files import (
     IMAGE_SUFFIXES,
@@ -13,42 +14,52 @@ from pyimgano.datasets._files import (
     near,
     sub_folders,
 )
+from pyimgano.datasets.base import DATASETS, Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.images import read_mask
 from pyimgano.records import Sample
+from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = [
-    "GOOD",
-    "Layout",
-    "marked",
-    "pair_masks",
-    "read_kind",
-    "read_tree",
-    "require",
-    "unwrapped",
-]
+__all__ = ["GOOD", "Layout", "LayoutDataset", "TreeDataset", "below", "chosen", "judged", "marked"]
+__all__ += ["named", "pair_masks", "read_kind", "read_tree", "reader", "require", "unwrapped"]
 
 GOOD = "good"
+
+D = TypeVar("D", bound=Dataset)
+
+
+def chosen(category: str | None, names: Sequence[str], root: Path) -> str:
+    """Return the category that is asked for, or say which there are to choose from."""
+    if category is None:
+        raise DatasetError(
+            f"{root} holds categories; choose one with category=...: {', '.join(names)}"
+        )
+    if category not in names:
+        raise DatasetNotFoundError(f"no category {category!r} in {root}; {near(category, names)}")
+    return category
+
+
+def named(root: Path) -> Path:
+    """Return a folder under its name: a relative one such as "." has none of its own."""
+    return root if root.name not in {"", ".."} else root.resolve()
+
+
+def below(home: Path, cell: str) -> Path | None:
+    """Return the file that a cell names, by either separator; None unless below ``home``."""
+    path = PureWindowsPath(cell)
+    return None if not cell or path.anchor or ".." in path.parts else home.joinpath(*path.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the categories of a data set lie on disk.
+    """How the categories of a data set lie on disk."""
 
-    Parameters
-    ----------
-    text : str
-        The expected tree, for people.
-    is_category : callable
-        Tells whether a folder is one category.
-    """
-
-    text: str
-    is_category: Callable[[Path], bool]
+    text: str  # the expected tree, for people
+    is_category: Callable[[Path], bool] = lambda folder: is_folder(folder / "train")
 
     def require_root(self, root: Path) -> None:
         """Raise `DatasetNotFoundError` unless ``root`` is a folder."""
@@ -67,11 +78,6 @@ class Layout:
         """Return the names of the sub-folders that are categories, in natural order.
 
         Empty if ``root`` is one category itself.
-
-        Raises
-        ------
-        DatasetNotFoundError
-            If ``root`` neither holds nor is a category.
         """
         self.require_root(root)
         if self.is_category(root):
@@ -82,33 +88,16 @@ class Layout:
         return names
 
     def find(self, root: Path, category: str | None) -> Path:
-        """Return the folder of a category; ``root`` itself if that is one and None is asked for.
-
-        Raises
-        ------
-        DatasetNotFoundError
-            If it is not there; the message says what is.
-        DatasetError
-            If ``category`` is None and ``root`` holds categories to choose from.
-        """
+        """Return the folder of a category; ``root`` itself if that is one and None is asked for."""
         names = self.categories(root)
-        if category is None:
-            if names:
-                raise DatasetError(
-                    f"{root} holds categories; choose one with category=...: {', '.join(names)}"
-                )
-            # A relative root such as "." has no name of its own.
-            return root if root.name not in {"", ".."} else root.resolve()
-        if not names:
+        if names:
+            return root / chosen(category, names, root)
+        if category is not None:
             raise DatasetNotFoundError(
                 f"{root} is one category itself, it does not hold {category!r}: leave category "
                 f"out, or give the folder above it as root"
             )
-        if category not in names:
-            raise DatasetNotFoundError(
-                f"no category {category!r} in {root}; {near(category, names)}"
-            )
-        return root / category
+        return named(root)
 
     def _children(self, root: Path) -> tuple[str, ...]:
         return tuple(path.name for path in sub_folders(root) if self.is_category(path))
@@ -125,32 +114,59 @@ class Layout:
         return f"no category in {root}.{hint} Found: {found(root)}. Expected:\n{self.text}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LayoutDataset(Dataset):
+    """A reader of categories that lie as ``_layout`` says."""
+
+    _layout: ClassVar[Layout]
+
+    @classmethod
+    def categories(cls, root: Path) -> tuple[str, ...]:
+        """Return the categories below ``root``; empty if ``root`` is one category itself."""
+        return cls._layout.categories(root)
+
+    def _folder(self) -> Path:
+        return self._layout.find(self.root, self.category)
+
+
+def reader(  # noqa: PLR0913 - facts that lists and tables tell
+    name: str,
+    layout: Layout,
+    *,
+    summary: str,
+    licence: str,
+    source: str,
+    paper: str = "",
+    verified: str = "a generated miniature, not real data",
+) -> Callable[[type[D]], type[D]]:
+    """Register a reader of a layout, with what the lists and tables tell of it."""
+    details = (("layout", layout.text), ("verified", verified), ("source", source))
+    facts = Metadata(summary=summary, paper=paper, licence=licence, details=details)
+
+    def finish(kind: type[D]) -> type[D]:
+        if issubclass(kind, LayoutDataset):
+            kind._layout = layout
+        DATASETS.register(name, facts)(kind)
+        return kind
+
+    return finish
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TreeDataset(LayoutDataset):
+    """A reader of `read_tree`, whose folders of good images are named ``_good``."""
+
+    _good: ClassVar[str] = GOOD
+
+    def _read(self) -> tuple[Sample, ...]:
+        return read_tree(self._folder(), good=self._good, layout=self._layout)
+
+
 def read_tree(folder: Path, *, good: str, layout: Layout) -> tuple[Sample, ...]:
     """Read ``{train,test}/<kind>/*`` with ``ground_truth/<kind>/*``.
 
     The masks may also lie in ``ground_truth/<split>/<kind>``. If there is a folder
     ``ground_truth``, every defective image must have its mask there.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of one category; its name is the category.
-    good : str
-        Name of the folders of good images.
-    layout : Layout
-        For the messages.
-
-    Returns
-    -------
-    tuple of Sample
-        In natural order of the paths, train before test.
-
-    Raises
-    ------
-    DatasetError
-        If a folder is missing or empty, or images lie beside the folders of their kinds.
-    MaskError
-        If a mask is missing or ambiguous.
     """
     for needed in (folder / "train" / good, folder / "test"):
         require(needed, layout)
@@ -202,15 +218,7 @@ def _read_kind(folder: Path, split: str, kind: Path, *, good: str) -> Iterable[S
 def read_kind(
     kind: Path, *, split: str, category: str, defect: str = GOOD, masks: Path | None = None
 ) -> Iterable[Sample]:
-    """Read the images of one folder, all good or of one kind of defect, with their masks.
-
-    Raises
-    ------
-    DatasetError
-        If the folder holds no images.
-    MaskError
-        As `pair_masks` says.
-    """
+    """Read the images of one folder, all good or of one kind of defect, with their masks."""
     images = list_images(kind)
     if not images:
         raise DatasetError(
@@ -218,71 +226,35 @@ def read_kind(
             f"found: {found(kind)}"
         )
     paired = [None] * len(images) if masks is None else pair_masks(images, masks)
+    label = int(defect != GOOD)
     return (
-        Sample(
-            image,
-            split=split,
-            category=category,
-            defect=defect,
-            label=int(defect != GOOD),
-            mask_path=mask,
-        )
+        Sample(image, split, category, defect, label, mask)
         for image, mask in zip(images, paired, strict=True)
     )
 
 
-def marked(folder: Path, ending: str) -> list[tuple[Path, Path | None]]:
-    """Pair the images of a folder with the masks beside them, and decode the masks.
+def judged(
+    image: Path, mask: Path | None, *, split: str, category: str, group: str | None = None
+) -> Sample:
+    """Return the sample of an image that is defective if it has a mask."""
+    bad = mask is not None
+    return Sample(image, split, category, "defect" if bad else GOOD, int(bad), mask, group)
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``<stem>.*`` and ``<stem><ending>.*``.
-    ending : str
-        What the names of the masks end with.
 
-    Returns
-    -------
-    list of (Path, Path or None)
-        Each image with its mask; None if nothing is marked in it, which means a good part.
-
-    Raises
-    ------
-    DatasetError
-        If the folder holds no images.
-    MaskError
-        As `pair_masks` says, or if a mask cannot be decoded.
-    """
+def marked(
+    folder: Path, ending: str, *, split: str, category: str, group: str | None = None
+) -> Iterator[Sample]:
+    """Read ``<stem>.*`` with ``<stem><ending>.*``, which is decoded: an empty one is of a good."""
     images = [path for path in list_images(folder) if not path.stem.endswith(ending)]
     if not images:
         raise DatasetError(f"the folder {folder} holds no images; found: {found(folder)}")
-    masks = pair_masks(images, folder, ending=ending)
-    return [
-        (image, mask if read_mask(mask).any() else None)
-        for image, mask in zip(images, masks, strict=True)
-    ]
+    for image, mask in zip(images, pair_masks(images, folder, ending=ending), strict=True):
+        drawn = mask if read_mask(mask).any() else None
+        yield judged(image, drawn, split=split, category=category, group=group)
 
 
 def pair_masks(images: Sequence[Path], folder: Path, *, ending: str = "_mask") -> list[Path]:
-    """Return the mask of each image: ``<stem><ending>.*`` or, without one, ``<stem>.*``.
-
-    Parameters
-    ----------
-    images : sequence of Path
-        Defective images.
-    folder : Path
-        Where their masks lie.
-
-    Returns
-    -------
-    list of Path
-        In the order of the images.
-
-    Raises
-    ------
-    MaskError
-        If an image has no mask, or several.
-    """
+    """Return the mask of each image: ``<stem><ending>.*`` or, without one, ``<stem>.*``."""
     by_stem: dict[str, list[Path]] = {}
     taken = set(images)
     for mask in list_images(folder) if is_folder(folder) else ():

@@ -25,11 +25,6 @@ def as_sources(given: Any) -> Sequence[Any]:
     (H, W, 3) stays one source; an array (n, H, W, C) is taken apart. A generator is listed whole,
     for learning reads its images more than once: to judge more images than fit into memory, give
     paths, or a sequence that reads an image when it is asked for it.
-
-    Raises
-    ------
-    InputError
-        If it is empty, or an array whose axes could mean two things.
     """
     if isinstance(given, (str, Path)):
         path = Path(given)

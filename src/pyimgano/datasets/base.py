@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pyimgano.datasets._checks import (
-    leaks,
-    mask_problems,
-    problems,
-    read_channels,
-    read_truth,
-    refuse_repeats,
-    split_groups,
-)
+from pyimgano.datasets import _checks
 from pyimgano.datasets._files import in_natural_order, list_images, near
 from pyimgano.datasets._info import DatasetInfo, counted
 from pyimgano.errors import DatasetError, MaskError, ParameterError
@@ -31,15 +23,8 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Sample
 
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "DatasetInfo",
-    "list_categories",
-    "list_images",
-    "load_dataset",
-    "reader_options",
-]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "list_categories", "list_images", "load_dataset"]
+__all__ += ["reader_options"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +32,9 @@ class Dataset(ABC):
     """One category of a data set: immutable, listed when it is built, decoded when it is read.
 
     A reader is one file: a frozen dataclass whose further fields are its options, with `_read` and
-    `categories`, registered in `DATASETS`.
+    `categories`, registered in `DATASETS`. The folders must be as its layout demands, else
+    `DatasetNotFoundError` or `DatasetError` says what is there; a `MaskError` tells that some masks
+    exist and a defective image has none.
 
     Parameters
     ----------
@@ -65,19 +52,10 @@ class Dataset(ABC):
     test : tuple of Sample
         Test images in natural order of the paths.
     others : tuple of Sample
-        Images of the further splits that the reader names in ``SPLITS``, such as good ones for
-        validation, or test images without a label; mostly empty. `part` gives one split.
+        Images of the further splits in ``SPLITS``, such as good ones for validation, or without a
+        label; mostly empty.
     info : DatasetInfo
         Counts, kinds of defects, licence.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        If the root or the category does not exist; the message lists what does.
-    DatasetError
-        If the folders are not as the layout demands.
-    MaskError
-        If some masks exist and a defective image has none.
 
     Examples
     --------
@@ -99,7 +77,7 @@ class Dataset(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         samples = in_natural_order(self._read(), lambda sample: sample.path)
-        refuse_repeats(samples)
+        _checks.refuse_repeats(samples)
         parts = {
             "train": tuple(s for s in samples if s.split == "train" and s.label == 0),
             "train_defects": tuple(s for s in samples if s.split == "train" and s.label == 1),
@@ -134,25 +112,14 @@ class Dataset(ABC):
     def images(self, split: str) -> Iterator[NDArray[np.uint8 | np.uint16]]:
         """Decode the images of a split (see `part`) one by one: RGB, shape (H, W, 3).
 
-        Raises
-        ------
-        ImageReadError
-            When a file that cannot be decoded is reached.
+        One that cannot be decoded is an `ImageReadError` when it is reached.
         """
         return (read_image(sample.path) for sample in self.part(split))
 
     def part(self, split: str) -> tuple[Sample, ...]:
-        """Return the samples of a split.
+        """Return the samples of ``"train"``, ``"train_defects"``, ``"test"`` or one of ``SPLITS``.
 
-        Parameters
-        ----------
-        split : str
-            ``"train"``, ``"train_defects"``, ``"test"``, or a further one of this reader.
-
-        Raises
-        ------
-        ParameterError
-            If there is no such split.
+        Another name is a `ParameterError`.
         """
         parts = {"train": self.train, "train_defects": self.train_defects, "test": self.test}
         if split in parts:
@@ -163,85 +130,59 @@ class Dataset(ABC):
         return tuple(sample for sample in self.others if sample.split == split)
 
     def masks(self) -> Iterator[NDArray[np.bool_] | None]:
-        """Read the ground truth of the test images one by one.
+        """Read the masks (H, W) of the test images one by one: True where defective; None if good.
 
-        Returns
-        -------
-        iterator of (ndarray of bool, shape (H, W)) or None
-            True where defective; None for a good image.
-
-        Raises
-        ------
-        MaskError
-            At once if the set has no masks; when a mask is reached that cannot be read or is of
-            another size than its image.
+        A set without masks is a `MaskError` at once; a mask that cannot be read, or is of another
+        size than its image, when it is reached.
         """
         if self.info.n_test_defect and not self.info.has_masks:
             raise MaskError(
                 f"{self.info.name} {self.info.category} in {self.root} has no ground-truth masks; "
                 f"only image-level figures can be computed (info.has_masks tells)"
             )
-        return (read_truth(sample) for sample in self.test)
+        return (_checks.read_truth(sample) for sample in self.test)
 
     def channels(self) -> Iterator[tuple[tuple[NDArray[np.bool_], int], ...] | None]:
-        """Read the channels of the ground truth of the test images one by one.
+        """Read the channels of the ground truth of the test images; errors as of `masks`.
 
-        Returns
-        -------
-        iterator of (tuple of (ndarray of bool, shape (H, W), and int)) or None
-            Each channel with its saturation area in pixels, as ``pyimgano.metrics.aspro`` takes
-            them; None for a good image.
-
-        Raises
-        ------
-        MaskError
-            At once if the set declares no saturation; when a mask is reached as `masks` says, or
-            if a channel is not of one declared kind.
+        Each is a mask (H, W) with its saturation area in pixels, as ``pyimgano.metrics.aspro``
+        takes them; None for a good image. A set without saturation areas is a `MaskError`.
         """
         if not self.info.saturates:
             raise MaskError(
                 f"{self.info.name} {self.info.category} declares no saturation areas; use masks() "
                 f"(info.saturates tells)"
             )
-        return (read_channels(sample) for sample in self.test)
+        return (_checks.read_channels(sample) for sample in self.test)
 
     def verify(self) -> list[str]:
-        """Decode every image and mask, and list what is wrong.
+        """Decode every image and mask, and list what is wrong: one sentence a problem.
 
-        Returns
-        -------
-        list of str
-            One sentence a problem, with the file: images and masks that cannot be read, masks
-            that are missing, of another size than their image, or without a defective pixel;
-            marked pixels of a good image.
+        Images and masks that cannot be read; masks that are missing, of another size than their
+        image, or without a defective pixel; marked pixels of a good image.
         """
         return [
             problem
             for sample in (*self.train, *self.train_defects, *self.test, *self.others)
-            for problem in problems(sample, masked=self.info.has_masks)
+            for problem in _checks.problems(sample, masked=self.info.has_masks)
         ]
 
     def audit(self, *, decode: bool = True) -> list[str]:
         """List what `verify` finds, and what would flatter a figure.
 
-        Parameters
-        ----------
-        decode : bool
-            Whether to `verify`, which reads every image. If not, only the masks of the test are
-            read, and one that cannot be used is a `MaskError`: for what reads the images itself.
-
-        Returns
-        -------
-        list of str
-            Also test images whose file is a training image too, and groups in both splits.
+        That is test images whose file is a training image too, and groups in both splits. Without
+        ``decode`` only the masks of the test are read, and one that cannot be used is a
+        `MaskError`: for what reads the images itself.
         """
         if decode:
             found = self.verify()
         else:
             masked = self.info.has_masks
-            found = [each for one in self.test for each in mask_problems(one, masked=masked)]
+            found = [
+                each for one in self.test for each in _checks.mask_problems(one, masked=masked)
+            ]
         train = (*self.train, *self.train_defects)
-        return [*found, *split_groups(train, self.test), *leaks(train, self.test)]
+        return [*found, *_checks.split_groups(train, self.test), *_checks.leaks(train, self.test)]
 
     def _describe(self) -> DatasetInfo:
         name = DATASETS.name_of(type(self))
@@ -276,27 +217,18 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        A reader, ``"mvtec"`` or another of `DATASETS`, or that of a plugin.
-    root : Path or str
-        Folder of the data set, or of one category.
-    category : str, optional
-        Which category; None if ``root`` is one itself. `list_categories` lists them.
+        A reader, ``"mvtec"`` or another of `DATASETS`, or that of a plugin; else
+        `UnknownNameError`.
+    root, category
+        As of `Dataset`, as are the errors; `list_categories` lists the categories.
     **options
-        The reader's own, such as ``split`` of ``"visa"`` or ``fold`` of ``"ksdd"``.
+        The reader's own, such as ``split`` of ``"visa"`` or ``fold`` of ``"ksdd"``; another one is
+        a `ParameterError`.
 
     Returns
     -------
     Dataset
         Its ``train`` and ``test`` are sequences of `Sample`.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such reader.
-    ParameterError
-        If the reader has no such option.
-    DatasetNotFoundError, DatasetError, MaskError
-        As `Dataset` says.
     """
     known = reader_options(name)
     for option in options:
@@ -307,13 +239,7 @@ def load_dataset(
 
 
 def reader_options(name: str) -> dict[str, Field[Any]]:
-    """Return the fields of a reader beyond root and category: its options.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such reader.
-    """
+    """Return the fields of a reader beyond root and category: its options."""
     taken = {"root", "category"}
     return {
         each.name: each for each in fields(DATASETS[name]) if each.init and each.name not in taken
@@ -323,24 +249,7 @@ def reader_options(name: str) -> dict[str, Field[Any]]:
 def list_categories(name: str, root: Path | str) -> tuple[str, ...]:
     """Return the categories of a data set that are on disk, in natural order.
 
-    Parameters
-    ----------
-    name : str
-        A reader, as for `load_dataset`.
-    root : Path or str
-        Folder of the data set.
-
-    Returns
-    -------
-    tuple of str
-        Each can be given to `load_dataset` as ``category``. Empty if ``root`` is one category
-        itself, which is loaded with ``category=None``.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such reader.
-    DatasetNotFoundError
-        If ``root`` does not exist or holds nothing that the reader knows.
+    Each can be given to `load_dataset`, and errors are the same; empty if ``root`` is one category
+    itself.
     """
     return DATASETS[name].categories(Path(root))

@@ -7,15 +7,22 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import found, is_file, is_folder, list_images
-from pyimgano.datasets._layout import GOOD, Layout, pair_masks, require, unwrapped
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import (
+    Layout,
+    LayoutDataset,
+    judged,
+    pair_masks,
+    reader,
+    require,
+    unwrapped,
+)
 from pyimgano.errors import DatasetError
-from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pyimgano.records import Sample
 
 __all__ = ["DAGMDataset"]
 
@@ -28,51 +35,29 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "dagm",
-    Metadata(
-        summary="DAGM 2007: ten generated textures; the masks are ellipses around the defects.",
-        paper="Wieler and Hahn, DAGM symposium 2007",
-        licence="see the data set's page",
-        details=(
-            ("layout", LAYOUT.text),
-            ("verified", "a generated miniature, not real data"),
-            (
-                "source",
-                (
-                    "https://zenodo.org/records/12750201; layout from: README and reader of "
-                    "github.com/vicoslab/mixed-segdec-net-comind2021"
-                ),
-            ),
-        ),
+    LAYOUT,
+    summary="DAGM 2007: ten generated textures; the masks are ellipses around the defects.",
+    paper="Wieler and Hahn, DAGM symposium 2007",
+    licence="see the data set's page",
+    source=(
+        "https://zenodo.org/records/12750201; layout from: README and reader of "
+        "github.com/vicoslab/mixed-segdec-net-comind2021"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
-class DAGMDataset(Dataset):
+class DAGMDataset(LayoutDataset):
     """A class of DAGM 2007, in its published split.
 
     An image is defective if ``Label/Labels.txt`` says so, whose lines are number, 0 or 1, file
     name and more, apart by tabs; without that file, if it has a mask. The defective training
     images are `train_defects`. The masks are ellipses around the defects, larger than these: read
     pixel figures with that in mind. Parameters, attributes and errors are those of `Dataset`.
-
-    References
-    ----------
-    Wieler, Hahn: Weakly Supervised Learning for Industrial Optical Inspection, DAGM symposium
-    2007.
-
-    Examples
-    --------
-    >>> first = DAGMDataset("DAGM", category="Class1")  # doctest: +SKIP
     """
 
-    @classmethod
-    def categories(cls, root: Path) -> tuple[str, ...]:
-        """Return the classes below ``root``; empty if ``root`` is one class itself."""
-        return LAYOUT.categories(root)
-
     def _read(self) -> tuple[Sample, ...]:
-        folder = LAYOUT.find(self.root, self.category)
+        folder = self._folder()
         return tuple(
             sample
             for split in ("train", "test")
@@ -92,14 +77,7 @@ def _samples(folder: Path, category: str, split: str) -> Iterator[Sample]:
     bad = [path for path in images if path.stem in defective]
     masks = dict(zip(bad, pair_masks(bad, labels, ending="_label"), strict=True))
     for path in images:
-        yield Sample(
-            path,
-            split=split,
-            category=category,
-            defect="defect" if path in masks else GOOD,
-            label=int(path in masks),
-            mask_path=masks.get(path),
-        )
+        yield judged(path, masks.get(path), split=split, category=category)
 
 
 def _defective(labels: Path) -> set[str]:

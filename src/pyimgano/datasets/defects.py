@@ -24,23 +24,9 @@ def read_defects(folder: Path) -> tuple[Sample, ...]:
         <folder>/[<kind>/]*.png          or <folder>/bad/[<kind>/]*.png
         <folder>/masks/[<kind>/]*.png    optional; <stem>.png or <stem>_mask.png
 
-    Parameters
-    ----------
-    folder : Path
-        If it holds a folder ``bad`` (or ``ng``, ``defect``, ``anomaly``, ``ko``), its images alone
-        are taken, so that a data set of one's own can be given as it is.
-
-    Returns
-    -------
-    tuple of Sample
-        In natural order.
-
-    Raises
-    ------
-    InputError
-        If there are no images.
-    MaskError
-        If there are masks, but not for each image.
+    If it holds a folder ``bad`` (or ``ng``, ``defect``, ``anomaly``, ``ko``), its images alone are
+    taken, so that a data set of one's own can be given as it is. No image is an `InputError`, a
+    mask for some of them only a `MaskError`.
     """
     masks = _child(folder, MASK_NAMES)
     home = _child(folder, BAD_NAMES) or folder

@@ -6,19 +6,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyimgano.datasets._files import (
-    found,
-    is_folder,
-    list_images,
-    near,
-    sub_folders,
-    walk_images,
-)
-from pyimgano.datasets._layout import GOOD, Layout, pair_masks
-from pyimgano.datasets.base import DATASETS, Dataset
-from pyimgano.errors import DatasetError, DatasetNotFoundError, ParameterError
+from pyimgano.datasets._files import found, is_folder, list_images, sub_folders, walk_images
+from pyimgano.datasets._layout import GOOD, Layout, chosen, named, pair_masks, reader
+from pyimgano.datasets.base import Dataset
+from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,21 +47,16 @@ def _has_good(folder: Path) -> bool:
 LAYOUT = Layout(_TEXT, is_category=_has_good)
 
 
-@DATASETS.register(
+@reader(
     "custom",
-    Metadata(
-        summary="A folder of one's own images: good ones alone, or good, bad and masks.",
-        licence="yours",
-        details=(
-            ("layout", _TEXT),
-            ("verified", "a generated miniature, not real data"),
-            ("source", "one's own images"),
-        ),
-    ),
+    LAYOUT,
+    summary="A folder of one's own images: good ones alone, or good, bad and masks.",
+    licence="yours",
+    source="one's own images",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class FolderDataset(Dataset):
-    """A folder of one's own images.
+    """A folder of one's own images; attributes and errors are those of `Dataset`.
 
     Without a folder ``good`` all images below ``root`` are good and for training. With it, and
     with a folder ``bad``, the last ``test_fraction`` of the good images in natural order, which
@@ -79,26 +66,11 @@ class FolderDataset(Dataset):
 
     Parameters
     ----------
-    root : Path or str
-        The folder, or one that holds several such folders.
-    category : str, optional
-        Which of several; any sub-folder may be named.
+    root, category
+        The folder, or one that holds several such folders, of which any may be named.
     test_fraction : float
         Share of the good images held out for the test, in [0, 1); at least one image if it is not
         zero. Ignored without a folder ``bad``, and with ``good/train`` and ``good/test``.
-
-    Raises
-    ------
-    ParameterError
-        If ``test_fraction`` does not lie in [0, 1).
-
-    Notes
-    -----
-    Attributes and further errors are those of `Dataset`.
-
-    Examples
-    --------
-    >>> parts = FolderDataset("line_3", test_fraction=0.25)  # doctest: +SKIP
     """
 
     test_fraction: float = field(default=0.2, kw_only=True)
@@ -135,15 +107,11 @@ class FolderDataset(Dataset):
     def _folder(self) -> Path:
         LAYOUT.require_root(self.root)
         if self.category is None and not LAYOUT.holds(self.root):
-            return self.root if self.root.name not in {"", ".."} else self.root.resolve()
+            return named(self.root)
         if self.category is None or LAYOUT.is_category(self.root):
             return LAYOUT.find(self.root, self.category)
         names = [path.name for path in sub_folders(self.root)]
-        if self.category not in names:
-            raise DatasetNotFoundError(
-                f"no category {self.category!r} in {self.root}; {near(self.category, names)}"
-            )
-        return self.root / self.category
+        return self.root / chosen(self.category, names, self.root)
 
     def _split(self, good: Path, *, hold_out: bool) -> tuple[list[Path], list[Path]]:
         """Return the good images for training and for the test."""
@@ -165,10 +133,10 @@ class FolderDataset(Dataset):
 
 def _all_good(folder: Path) -> list[Sample]:
     """Read a folder without classes: everything below it is good, unless a name says otherwise."""
-    named = _child(folder, BAD_NAMES)
-    if named is not None:
+    bad = _child(folder, BAD_NAMES)
+    if bad is not None:
         raise DatasetError(
-            f"{folder} holds {named.name}/ but no folder of good images; found: {found(folder)}. "
+            f"{folder} holds {bad.name}/ but no folder of good images; found: {found(folder)}. "
             f"Expected:\n{_TEXT}"
         )
     return [_good(path, folder.name, "train") for path in _images(folder)]
@@ -183,7 +151,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _good(path: Path, category: str, split: str) -> Sample:
-    return Sample(path, split=split, category=category, defect=GOOD, label=0)
+    return Sample(path, split, category, GOOD, 0)
 
 
 def _defective(bad: Path, masks: Path | None, category: str) -> Iterator[Sample]:
@@ -200,14 +168,7 @@ def _defective(bad: Path, masks: Path | None, category: str) -> Iterator[Sample]
         paired = pair_masks(images, where) if where is not None else [None] * len(images)
         for path, mask in zip(images, paired, strict=True):
             kinds = path.relative_to(bad).parts[:-1]
-            yield Sample(
-                path,
-                split="test",
-                category=category,
-                defect=kinds[0] if kinds else bad.name,
-                label=1,
-                mask_path=mask,
-            )
+            yield Sample(path, "test", category, kinds[0] if kinds else bad.name, 1, mask)
 
 
 def _refuse_strays(folder: Path, classes: Sequence[Path]) -> None:

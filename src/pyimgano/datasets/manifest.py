@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyimgano.datasets._checks import split_groups
 from pyimgano.datasets._files import is_file, is_folder, natural_key, near
-from pyimgano.datasets._layout import GOOD
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, chosen, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.datasets.folder import BAD_NAMES, GOOD_NAMES
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,21 +35,16 @@ _TEXT = f"""\
   paths relative to the table; columns that start with _ are yours"""
 
 
-@DATASETS.register(
+@reader(
     "manifest",
-    Metadata(
-        summary="A table of one's own images: path, label, split, mask, kind of defect, group.",
-        licence="yours",
-        details=(
-            ("layout", _TEXT),
-            ("verified", "a generated miniature, not real data"),
-            ("source", "one's own table"),
-        ),
-    ),
+    Layout(_TEXT),
+    summary="A table of one's own images: path, label, split, mask, kind of defect, group.",
+    licence="yours",
+    source="one's own table",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class ManifestDataset(Dataset):
-    """The images that a table lists.
+    """The images that a table lists; attributes and errors are those of `Dataset`.
 
     Paths are relative to the table or absolute, with separators of any system. An unknown column
     is an error, because a misspelt ``mask`` would otherwise be left out in silence; a column of
@@ -63,19 +57,6 @@ class ManifestDataset(Dataset):
         The table: ``*.csv`` or ``*.jsonl``, UTF-8.
     category : str, optional
         Which of the categories in the table; None if there is but one.
-
-    Raises
-    ------
-    DatasetError
-        If a line is not as it must be, or a group stands in both splits; the message names it.
-
-    Notes
-    -----
-    Attributes and further errors are those of `Dataset`.
-
-    Examples
-    --------
-    >>> line = ManifestDataset("line_3.csv")  # doctest: +SKIP
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = SPLITS[2:]
@@ -89,14 +70,8 @@ class ManifestDataset(Dataset):
     def _read(self) -> tuple[Sample, ...]:
         rows = list(_rows(self.root))
         names = sorted({row.category for row in rows}, key=natural_key)
-        if self.category is None and len(names) > 1:
-            raise DatasetError(
-                f"{self.root} holds categories; choose one with category=...: {', '.join(names)}"
-            )
-        if self.category not in (None, *names):
-            raise DatasetNotFoundError(
-                f"no category {self.category!r} in {self.root}; {near(str(self.category), names)}"
-            )
+        if self.category is not None or len(names) > 1:
+            chosen(self.category, names, self.root)
         samples = [row.sample() for row in rows if self.category in (None, row.category)]
         _refuse_gaps(self.root, samples)
         return tuple(samples)

@@ -7,11 +7,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import found, is_folder, list_images, sub_folders
-from pyimgano.datasets._layout import Layout, pair_masks
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import Layout, LayoutDataset, pair_masks, reader
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,75 +28,43 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mtd",
-    Metadata(
-        summary="Magnetic Tile Defects: five kinds of defects on tiles of many sizes.",
-        paper="Huang et al., The Visual Computer 2020",
-        licence="none stated in its README; see the data set's page",
-        details=(
-            ("layout", LAYOUT.text),
-            ("verified", "a generated miniature, not real data"),
-            (
-                "source",
-                (
-                    "https://github.com/abin24/Magnetic-tile-defect-datasets.; "
-                    "layout from: public code that reads it, its README describes none"
-                ),
-            ),
-        ),
+    LAYOUT,
+    summary="Magnetic Tile Defects: five kinds of defects on tiles of many sizes.",
+    paper="Huang et al., The Visual Computer 2020",
+    licence="none stated in its README; see the data set's page",
+    source=(
+        "https://github.com/abin24/Magnetic-tile-defect-datasets.; "
+        "layout from: public code that reads it, its README describes none"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
-class MTDDataset(Dataset):
+class MTDDataset(LayoutDataset):
     """Magnetic tile defects, split here because the set itself has no split.
 
     All defective tiles are for the test. Of the good ones, the last ``test_fraction`` of each
     series in natural order: a series is what stands before ``_num_`` in the name
     (``exp3_num_1234.jpg``). So both splits have every series, and near numbers stay together.
     Figures are comparable only with those on the same split. The sizes of the images differ.
+    Attributes and errors are those of `Dataset`. No public description of the folders was found but
+    in code that reads them.
 
     Parameters
     ----------
-    root : Path or str
-        The folder of the kinds, or the one above it.
-    category : str, optional
-        Name of the folder of the kinds, if ``root`` is the one above it.
+    root, category
+        The folder of the kinds, or the one above it and the name of the folder.
     test_fraction : float
         Share of the good images held out for the test, in (0, 1); at least one of a series that
         has two or more.
-
-    Raises
-    ------
-    ParameterError
-        If ``test_fraction`` does not lie in (0, 1).
-
-    Notes
-    -----
-    Attributes and further errors are those of `Dataset`. No public description of the folders was
-    found but in code that reads them.
-
-    References
-    ----------
-    Huang, Qiu, Yuan: Surface defect saliency of magnetic tile, The Visual Computer 36, 2020.
-
-    Examples
-    --------
-    >>> tiles = MTDDataset("Magnetic-tile-defect-datasets")  # doctest: +SKIP
     """
 
     test_fraction: float = field(default=0.2, kw_only=True)
 
-    @classmethod
-    def categories(cls, root: Path) -> tuple[str, ...]:
-        """Return empty if ``root`` holds the kinds, or the names of the folders that do."""
-        return LAYOUT.categories(root)
-
     def _read(self) -> tuple[Sample, ...]:
         if not 0 < self.test_fraction < 1:
             raise ParameterError(f"test_fraction must lie in (0, 1), got {self.test_fraction}")
-        folder = LAYOUT.find(self.root, self.category)
-        return tuple(self._samples(folder))
+        return tuple(self._samples(self._folder()))
 
     def _samples(self, folder: Path) -> Iterator[Sample]:
         kinds = [path for path in sub_folders(folder) if path.name.startswith("MT_")]
@@ -113,14 +79,7 @@ class MTDDataset(Dataset):
                         yield Sample(path, split=split, category=folder.name, label=0)
                 continue
             for path, mask in zip(images, pair_masks(images, kind / "Imgs"), strict=True):
-                yield Sample(
-                    path,
-                    split="test",
-                    category=folder.name,
-                    defect=kind.name.removeprefix("MT_"),
-                    label=1,
-                    mask_path=mask,
-                )
+                yield Sample(path, "test", folder.name, kind.name.removeprefix("MT_"), 1, mask)
 
 
 def _images(kind: Path) -> list[Path]:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets._layout import Layout, read_kind, require, unwrapped
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, reader, require, unwrapped
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["MVTecAD2Dataset"]
 
@@ -28,74 +23,42 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "mvtec_ad2",
-    Metadata(
-        summary="MVTec AD 2: 8 objects under changing light; labels of the public test only.",
-        paper="Heckler-Kram et al., arXiv 2503.21622",
-        licence="CC BY-NC-SA 4.0",
-        details=(
-            ("layout", LAYOUT.text),
-            ("verified", "a generated miniature, not real data"),
-            (
-                "source",
-                (
-                    "https://www.mvtec.com/company/research/datasets/mvtec-ad-2; "
-                    "layout from: anomalib's reader"
-                ),
-            ),
-        ),
+    LAYOUT,
+    summary="MVTec AD 2: 8 objects under changing light; labels of the public test only.",
+    paper="Heckler-Kram et al., arXiv 2503.21622",
+    licence="CC BY-NC-SA 4.0",
+    source=(
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad-2; layout from: anomalib's reader"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
-class MVTecAD2Dataset(Dataset):
-    """A category of MVTec AD 2.
+class MVTecAD2Dataset(LayoutDataset):
+    """A category of MVTec AD 2; the layout follows the description in anomalib's reader.
 
     ``test`` is the public test set. The good images for validation, from which a threshold may be
     set, are ``part("validation")``. The private test images, which the makers' server judges, are
     ``part("test_private")`` and ``part("test_private_mixed")``: they have no label and can only
     be predicted on. Parameters, attributes and errors are those of `Dataset`.
-
-    The layout follows the description in anomalib's reader.
-
-    References
-    ----------
-    Heckler-Kram, Neudeck, Scheler, König, Steger: The MVTec AD 2 Dataset: Advanced Scenarios for
-    Unsupervised Anomaly Detection, 2025.
-
-    Examples
-    --------
-    >>> vial = MVTecAD2Dataset("mvtec_ad_2", category="vial")  # doctest: +SKIP
-    >>> judged = detector.inspect(vial.part("test_private"))  # doctest: +SKIP
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("validation", "test_private", "test_private_mixed")
 
-    @classmethod
-    def categories(cls, root: Path) -> tuple[str, ...]:
-        """Return the categories below ``root``; empty if ``root`` is one category itself."""
-        return LAYOUT.categories(root)
-
     def _read(self) -> tuple[Sample, ...]:
-        found = LAYOUT.find(self.root, self.category)
+        found = self._folder()
         category, folder = found.name, unwrapped(found)
+        public = folder / "test_public"
         samples: list[Sample] = []
         for split, kind in (
             ("train", folder / "train" / "good"),
             ("validation", folder / "validation" / "good"),
-            ("test", folder / "test_public" / "good"),
+            ("test", public / "good"),
         ):
             samples += read_kind(require(kind, LAYOUT), split=split, category=category)
-        samples += read_kind(
-            require(folder / "test_public" / "bad", LAYOUT),
-            split="test",
-            category=category,
-            defect="bad",
-            masks=folder / "test_public" / "ground_truth" / "bad",
-        )
+        bad, masks = require(public / "bad", LAYOUT), public / "ground_truth" / "bad"
+        samples += read_kind(bad, split="test", category=category, defect="bad", masks=masks)
         for split in self.SPLITS[1:]:
             images = list_images(folder / split) if is_folder(folder / split) else []
-            samples += (
-                Sample(path, split=split, category=category, defect="unknown") for path in images
-            )
+            samples += (Sample(path, split, category, "unknown") for path in images)
         return tuple(samples)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pyimgano.datasets._files import is_folder, list_images
-from pyimgano.datasets._layout import Layout, read_kind, require
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import Layout, LayoutDataset, read_kind, reader, require
 from pyimgano.errors import DatasetError, MaskError
 from pyimgano.records import Sample, Saturation
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,40 +26,27 @@ LAYOUT = Layout(
   <root>/<category>/validation/good/*.png
   <root>/<category>/test/{good,logical_anomalies,structural_anomalies}/*.png
   <root>/<category>/ground_truth/<kind>/<stem of the image>/*.png   one file a channel
-  <root>/<category>/defects_config.json           saturation of each pixel value""",
-    is_category=lambda folder: is_folder(folder / "train"),
+  <root>/<category>/defects_config.json           saturation of each pixel value"""
 )
 
 
-@DATASETS.register(
+@reader(
     "mvtec_loco",
-    Metadata(
-        summary="MVTec LOCO AD: 5 assemblies with missing, surplus, misplaced or damaged parts.",
-        paper="Bergmann et al., IJCV 2022",
-        licence="CC BY-NC-SA 4.0",
-        details=(
-            ("layout", LAYOUT.text),
-            ("verified", "a generated miniature, not real data"),
-            ("source", "https://www.mvtec.com/company/research/datasets/mvtec-loco"),
-        ),
-    ),
+    LAYOUT,
+    summary="MVTec LOCO AD: 5 assemblies with missing, surplus, misplaced or damaged parts.",
+    paper="Bergmann et al., IJCV 2022",
+    licence="CC BY-NC-SA 4.0",
+    source="https://www.mvtec.com/company/research/datasets/mvtec-loco",
 )
 @dataclass(frozen=True, slots=True, eq=False)
-class MVTecLOCODataset(Dataset):
+class MVTecLOCODataset(LayoutDataset):
     """A category of MVTec LOCO AD.
 
     The ``mask_path`` of a defective image is the folder of its channels: `Dataset.masks` gives
-    their union, `Dataset.channels` each with its saturation area, as ``pyimgano.metrics.aspro``
-    takes them. The good images for validation are ``part("validation")``. Parameters, attributes
-    and errors are those of `Dataset`.
-
-    The layout follows the descriptions in public readers and in an evaluator that computes the
-    official figure.
-
-    References
-    ----------
-    Bergmann, Batzner, Fauser, Sattlegger, Steger: Beyond Dents and Scratches: Logical Constraints
-    in Unsupervised Anomaly Detection and Localization, IJCV 130, 2022.
+    their union, `Dataset.channels` each with its saturation area. The good images for validation
+    are ``part("validation")``. Parameters, attributes and errors are those of `Dataset`. The layout
+    follows the descriptions in public readers and in an evaluator that computes the official
+    figure.
 
     Examples
     --------
@@ -71,13 +56,8 @@ class MVTecLOCODataset(Dataset):
 
     SPLITS: ClassVar[tuple[str, ...]] = ("validation",)
 
-    @classmethod
-    def categories(cls, root: Path) -> tuple[str, ...]:
-        """Return the categories below ``root``; empty if ``root`` is one category itself."""
-        return LAYOUT.categories(root)
-
     def _read(self) -> tuple[Sample, ...]:
-        folder = LAYOUT.find(self.root, self.category)
+        folder = self._folder()
         saturation = _saturation(folder / "defects_config.json")
         samples: list[Sample] = []
         for split in ("train", "validation", "test"):

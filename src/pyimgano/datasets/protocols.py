@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -27,14 +28,8 @@ __all__ = ["Derived", "contaminated", "few_shot", "multi_class"]
 class Derived(Dataset):
     """A data set made from others: the same face, other images to learn from.
 
-    Parameters
-    ----------
-    root, category
-        As of the data set that it was made from.
-    origin : DatasetInfo
-        The facts of that one; counts and kinds of defects are taken anew.
-    samples : tuple of Sample
-        All samples, in the order in which they are learned from and judged.
+    ``origin`` are the facts of that one, of which counts and kinds of defects are taken anew;
+    ``samples`` stand in the order in which they are learned from and judged.
     """
 
     origin: DatasetInfo = field(kw_only=True, repr=False)
@@ -48,15 +43,11 @@ class Derived(Dataset):
             "train_defects": tuple(sample for sample in learned if sample.label == DEFECT),
             "test": tuple(sample for sample in self.samples if sample.split == "test"),
         }
-        for name, part in {**parts, "others": ()}.items():
-            object.__setattr__(self, name, part)
         defective = [sample for sample in parts["test"] if sample.label == DEFECT]
-        info = replace(
-            self.origin,
-            **counted(parts["train"], parts["train_defects"], parts["test"]),
-            has_masks=bool(defective) and all(sample.mask_path for sample in defective),
-        )
-        object.__setattr__(self, "info", info)
+        masked = bool(defective) and all(sample.mask_path for sample in defective)
+        info = replace(self.origin, **counted(**parts), has_masks=masked)
+        for name, value in {**parts, "others": (), "info": info}.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def categories(cls, root: Path) -> tuple[str, ...]:  # noqa: ARG003
@@ -71,23 +62,8 @@ def few_shot(dataset: Dataset, k: int, seed: int = 0) -> Derived:
     """Keep k good training images: those from ``seed * k`` on, of the paths sorted as text.
 
     The rule of AnomalyDINO (arXiv 2405.14529, its official code), so that figures can be compared:
-    shots of different seeds share no image.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Test images and defective training images stay as they are.
-    k : int
-        Shots.
-    seed : int
-        Which k.
-
-    Raises
-    ------
-    ParameterError
-        If ``k`` is below 1 or ``seed`` negative.
-    DatasetError
-        If there are fewer than ``(seed + 1) * k`` good training images.
+    shots of different seeds share no image. All other images stay as they are. A ``k`` below 1 or a
+    negative ``seed`` is a `ParameterError`, fewer than ``(seed + 1) * k`` images a `DatasetError`.
     """
     if k < 1 or seed < 0:
         raise ParameterError(f"k must be at least 1 and seed not negative, got {k} and {seed}")
@@ -97,35 +73,18 @@ def few_shot(dataset: Dataset, k: int, seed: int = 0) -> Derived:
             f"{k} shots of seed {seed} need {(seed + 1) * k} good training images, "
             f"{dataset.info.category} has {len(ordered)}: use fewer shots or a smaller seed"
         )
-    train = tuple(ordered[seed * k : (seed + 1) * k])
-    return _derived(
-        dataset,
-        f"few-shot: {k} of {len(ordered)} good images, seed {seed}",
-        (*train, *dataset.train_defects, *dataset.test),
-    )
+    told = f"few-shot: {k} of {len(ordered)} good images, seed {seed}"
+    return _derived(dataset, told, ordered[seed * k : (seed + 1) * k], dataset.test)
 
 
 def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
     """Mix defective test images into the good training images, and take them out of the test.
 
     They are labelled good, as somebody would who has overlooked them; their kind of defect stays.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        With good training images and defective test images.
-    share : float
-        Defective images as a share of the good training images, above 0 and below 1, rounded to
-        whole images. Images of one group go together, so there may be a few more.
-    seed : int
-        Which, and where they stand among the good ones.
-
-    Raises
-    ------
-    ParameterError
-        If the share is not above 0 and below 1, rounds to no image, or ``seed`` is negative.
-    DatasetError
-        If no defective test image would be left.
+    The ``share`` of the good training images, above 0 and below 1, is rounded to whole images;
+    images of one group go together, so there may be a few more. The ``seed`` decides which, and
+    where they stand among the good ones. A share that rounds to none, or a negative seed, is a
+    `ParameterError`, a test without a defective image left a `DatasetError`.
     """
     wanted = round(share * len(dataset.train)) if 0 < share < 1 else 0
     if wanted < 1 or seed < 0:
@@ -157,30 +116,19 @@ def contaminated(dataset: Dataset, share: float, seed: int = 0) -> Derived:
     for sample in moved:
         hidden = replace(sample, split="train", label=GOOD, mask_path=None)
         train.insert(int(generator.integers(len(train) + 1)), hidden)
-    return _derived(
-        dataset,
+    told = (
         f"contaminated: {len(moved)} defective test images among {len(dataset.train)} good ones "
-        f"({share:.3g}), seed {seed}",
-        (*train, *dataset.train_defects, *test),
+        f"({share:.3g}), seed {seed}"
     )
+    return _derived(dataset, told, train, test)
 
 
 def multi_class(datasets: Sequence[Dataset]) -> Derived:
     """Make one data set of several categories, for one model that serves them all.
 
-    Each sample keeps its category, so that figures can be told by category.
-
-    Parameters
-    ----------
-    datasets : sequence of Dataset
-        At least two, best of one reader; none may share an image with another.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two, or two of one category.
-    DatasetError
-        If an image stands in two of them.
+    Each sample keeps its category, so that figures can be told by category. Fewer than two data
+    sets, or two of one category, are a `ParameterError`; an image in two of them is a
+    `DatasetError`.
     """
     names = [dataset.info.category for dataset in datasets]
     if len(names) < 2 or len(set(names)) < len(names):
@@ -189,28 +137,19 @@ def multi_class(datasets: Sequence[Dataset]) -> Derived:
     origin = replace(
         first.info,
         category=" + ".join(names),
-        saturates=all(dataset.info.saturates for dataset in datasets),
+        saturates=all(one.info.saturates for one in datasets),
+        protocol=_told(first, f"multi-class: one model for {len(names)} categories"),
     )
-    return Derived(
-        first.root,
-        origin=replace(
-            origin, protocol=_told(first, f"multi-class: one model for {len(names)} categories")
-        ),
-        samples=tuple(
-            sample
-            for dataset in datasets
-            for sample in (*dataset.train, *dataset.train_defects, *dataset.test)
-        ),
-    )
+    parts = [part for one in datasets for part in (one.train, one.train_defects, one.test)]
+    return Derived(first.root, origin=origin, samples=tuple(chain.from_iterable(parts)))
 
 
-def _derived(dataset: Dataset, protocol: str, samples: tuple[Sample, ...]) -> Derived:
-    return Derived(
-        dataset.root,
-        category=dataset.category,
-        origin=replace(dataset.info, protocol=_told(dataset, protocol)),
-        samples=samples,
-    )
+def _derived(
+    dataset: Dataset, protocol: str, train: Sequence[Sample], test: Sequence[Sample]
+) -> Derived:
+    origin = replace(dataset.info, protocol=_told(dataset, protocol))
+    samples = (*train, *dataset.train_defects, *test)
+    return Derived(dataset.root, category=dataset.category, origin=origin, samples=samples)
 
 
 def _told(dataset: Dataset, protocol: str) -> str:

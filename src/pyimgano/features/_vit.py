@@ -14,23 +14,13 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViTShape:
-    """What tells one transformer from another.
+    """What tells one transformer from another: width, blocks, heads, register tokens.
 
-    Parameters
-    ----------
-    dim, depth, heads : int
-        Width, blocks, attention heads.
-    registers : int
-        Register tokens.
-    offset : float
-        Of the scale at which positions are interpolated, in cells. Models without registers were
-        published with 0.1, which once kept rounding from losing a row; those with them, with 0.
-    antialias : bool
-        Whether positions are interpolated with antialiasing: for published models with registers.
-    patch, grid : int
-        Pixels a patch side, and patches a side in training: 518 = 37 x 14.
-    gated : bool
-        Whether the perceptron is a SwiGLU, two thirds as wide (Shazeer, 2002.05202).
+    Positions are interpolated at a scale with an ``offset`` in cells: models without registers were
+    published with 0.1, which once kept rounding from losing a row; those with them, with 0, but
+    with ``antialias``. ``patch`` and ``grid`` are pixels a patch side, and patches a side in
+    training: 518 = 37 x 14. The perceptron of a ``gated`` one is a SwiGLU, two thirds as wide
+    (Shazeer, 2002.05202).
     """
 
     dim: int
@@ -85,19 +75,10 @@ def build_vit(shape: ViTShape) -> Any:
 
 
 def patch_tokens(model: Any, shape: ViTShape, images: Any, layers: tuple[int, ...]) -> Any:
-    """Return the patch tokens of images: tensor (n, h, w, d).
+    """Return the patch tokens (n, h, w, d) of normalised images (n, 3, H, W) of whole patches.
 
-    Parameters
-    ----------
-    model : nn.Module
-        From `build_vit`.
-    shape : ViTShape
-        That of the model.
-    images : tensor, shape (n, 3, H, W)
-        Normalised; sides are multiples of the patch.
-    layers : tuple of int
-        Blocks (negative: from the end) whose outputs are averaged, each after the final
-        normalisation. Class and register tokens are left out.
+    The outputs of the blocks ``layers`` (negative: from the end) are averaged, each after the final
+    normalisation. Class and register tokens are left out.
     """
     import torch
 

@@ -47,28 +47,11 @@ _STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 def read_state_dict(path: Path, *, sha256: str) -> dict[str, NDArray[Any]]:
-    """Read the tensors of a weight file whose content is known.
+    """Read the tensors (float32 or int64) of a weight file whose content is known, by their names.
 
     The checksum is compared before anything is parsed; the parser then resolves no names but those
-    of a state dict. Either alone would be enough, and neither trusts the other.
-
-    Parameters
-    ----------
-    path : Path
-        A file written by ``torch.save`` in its legacy layout.
-    sha256 : str
-        The checksum that the file must have, in hexadecimal.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Each tensor by its name: float32 or int64, contiguous, in its own memory.
-
-    Raises
-    ------
-    ArchiveError
-        If the file cannot be read, is too large, has another checksum, is damaged, or asks for
-        anything that a state dict does not need.
+    of a state dict. Either alone would be enough, and neither trusts the other. What does not fit
+    is an `ArchiveError`.
     """
     data = _read_bytes(path)
     found = hashlib.sha256(data).hexdigest()

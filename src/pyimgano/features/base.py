@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BEST_FIRST", "EXTRACTORS", "FeatureExtractor", "PatchFeatures", "resolve_extractor"]
+__all__ = [
+    "BEST_FIRST",
+    "EXTRACTORS",
+    "FeatureExtractor",
+    "NamedChannels",
+    "PatchFeatures",
+    "resolve_extractor",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +76,16 @@ class FeatureExtractor(Protocol):
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
         """Embed RGB uint8 images (H, W, 3); sizes may differ; one result an image, in order."""
+        ...
+
+
+@runtime_checkable
+class NamedChannels(Protocol):
+    """What an extractor has, too, if it can say what its channels mean."""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The family of each channel, in order: ``"colour"``, ``"edges"``."""
         ...
 
 

@@ -33,22 +33,11 @@ _UNSEEN = 1 / 16  # of the limit may be written before the folder is looked at a
 
 
 class FeatureStore:
-    """A folder of features under the hash of what they depend on; the oldest leave first.
+    """A folder of features under the hash of what they depend on, up to ``limit`` bytes.
 
-    An entry is checked when it is read: one that is damaged counts as absent. Several processes may
-    use one folder; each of them may exceed the limit by a sixteenth.
-
-    Parameters
-    ----------
-    folder : str or Path
-        It is made when the first entry is written.
-    limit : int
-        Bytes at most.
-
-    Raises
-    ------
-    ParameterError
-        If the limit is negative.
+    The oldest leave first. An entry is checked when it is read: one that is damaged counts as
+    absent. Several processes may use one folder, which the first entry makes; each of them may
+    exceed the limit by a sixteenth.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
@@ -76,13 +65,7 @@ class FeatureStore:
         return PatchFeatures(values, (top, left, bottom, right), layers), facts["seconds"]
 
     def write(self, key: str, features: PatchFeatures, seconds: float) -> None:
-        """Keep features; beyond the limit those that were not used for longest are deleted.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written.
-        """
+        """Keep features; beyond the limit those that were not used for longest are deleted."""
         facts = {
             "shape": features.values.shape,
             "extent": features.extent,
@@ -129,18 +112,10 @@ class FeatureStore:
 class CachedExtractor:
     """An extractor whose results are kept; what it returns is what the extractor itself returned.
 
-    The key is a hash of the extractor's fingerprint, of ``salt``, and of the very pixels that the
-    extractor sees: resized, padded, cut. Results are those of the first time, so an extractor whose
-    results depend on the other images of a batch (no contract allows that) would show it.
-
-    Parameters
-    ----------
-    extractor : FeatureExtractor
-        What computes.
-    store : FeatureStore
-        Where it is kept.
-    salt : str
-        Versions of the packages that decide the last bits.
+    The key is a hash of the extractor's fingerprint, of ``salt`` (versions of the packages that
+    decide the last bits), and of the very pixels that the extractor sees: resized, padded, cut.
+    Results are those of the first time, so an extractor whose results depend on the other images of
+    a batch (no contract allows that) would show it.
     """
 
     def __init__(self, extractor: FeatureExtractor, store: FeatureStore, salt: str = "") -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyimgano.errors import ArchiveError, ParameterError
-from pyimgano.features._checkpoint import located, sha256_of
-from pyimgano.features._grid import check_image, normalised, squeezed
-from pyimgano.features._runtimes import open_graph
-from pyimgano.features.base import EXTRACTORS, PatchFeatures
-from pyimgano.features.onnx_file import OnnxFile, _inspected, _Network, _run
+from pyimgano.errors import ArchiveError
+from pyimgano.features._checkpoint import found_at
+from pyimgano.features._grid import check_image, covering, squeezed
+from pyimgano.features.base import EXTRACTORS
+from pyimgano.features.onnx_file import OnnxFile, _Network, _opened, _seen
 from pyimgano.features.text_image import CLIP_PIXELS
 from pyimgano.registry import Metadata
-from pyimgano.threads import budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from pyimgano.features.base import PatchFeatures
 
 __all__ = ["ClipOnnx"]
 
@@ -44,25 +42,16 @@ _FREE = 224  # input of a network that says no size
 class ClipOnnx:
     """An image encoder in an ONNX file, run by ONNX Runtime or OpenVINO in fp32.
 
+    Parameters are as of `OnnxFile`; mean and deviation are CLIP's by default. An image is squeezed
+    into the input's height and width, 224 each where they are free. Images run one by one.
+
     Parameters
     ----------
-    path : str
-        The file. It has one input of three channels, first or last, float32, float16 or uint8.
     output : str
         Name of the output that is the image's embedding (1, d); the first by default.
     tokens : str
         Name of an output with patch tokens or a feature map, as `OnnxFile` takes them. Without one
         the image's own embedding is its only patch.
-    mean, deviation : tuple of float
-        Of the three channels, for pixels from 0 to 1; CLIP's by default. An input of uint8 takes
-        pixels as they are.
-    runtime : str
-        See `OnnxFile`.
-
-    Notes
-    -----
-    An image is squeezed into the input's height and width, 224 each where they are free. Images run
-    one by one.
     """
 
     path: str = ""
@@ -89,46 +78,18 @@ class ClipOnnx:
         if self.tokens:
             return self._patches.embed(images)
         wholes = zip(self.embed_images(images), images, strict=True)
-        return [
-            PatchFeatures(one[None, None], (0.0, 0.0, float(image.shape[0]), float(image.shape[1])))
-            for one, image in wholes
-        ]
+        return [covering(one[None, None], image) for one, image in wholes]
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return the embeddings of images.
-
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB; sizes may differ.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, d)
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape.
-        ParameterError
-            If no file is given, or there is no such output or runtime.
-        ArchiveError
-            If the file cannot be read, or its input or output is not of the kinds above.
-        MissingExtra
-            If the runtime is not installed.
-        """
+        """Return the embeddings (n, d) of RGB images (H, W, 3); errors as of `OnnxFile.embed`."""
         path = self._file()
-        how = (self.output, self.runtime, budget(), os.getpid())
-        network = _network(path, sha256_of(path), *how)
+        network = _opened(path, self.output, self.runtime, probed=False)
         return np.concatenate([self._one(path, network, image) for image in images])
 
     def _one(self, path: Path, network: _Network, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         check_image(image, smallest=1)
-        seen = squeezed(image, network.size or (_FREE, _FREE))[None]
-        given = seen.transpose(0, 3, 1, 2)
-        if network.graph.dtype is not np.uint8:
-            given = normalised(seen, self.mean, self.deviation).astype(network.graph.dtype)
-        found = _run(network, given)
+        seen = squeezed(image, network.size or (_FREE, _FREE))
+        found = _seen(network, seen, self.mean, self.deviation)
         if found.ndim != 2 or len(found) != 1:
             raise ArchiveError(
                 f"{path}: the output {network.output!r} has the shape {found.shape}; the embedding "
@@ -137,19 +98,4 @@ class ClipOnnx:
         return found.astype(np.float32)
 
     def _file(self) -> Path:
-        if not self.path:
-            raise ParameterError("clip_onnx needs a file: --extractor clip_onnx:PATH")
-        found = located(self.path)
-        if found is None:
-            raise ArchiveError(f"the weight file {self.path} cannot be read: there is none")
-        return found
-
-
-@lru_cache(maxsize=4)
-def _network(
-    path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
-) -> _Network:
-    graph = open_graph(path, runtime, threads)
-    if output and output not in graph.outputs:
-        raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(graph.outputs)}")
-    return _inspected(path, graph)._replace(output=output or graph.outputs[0])
+        return found_at(self.path, "clip_onnx needs a file: --extractor clip_onnx:PATH")

@@ -77,21 +77,10 @@ def prompts(part: str) -> tuple[list[str], list[str]]:
 
 
 def embed_words(extractor: TextEmbedder, part: str) -> NDArray[np.float32]:
-    """Return the mean text of a good and of a bad part, each of length 1.
+    """Return the mean text of a good and of a bad ``part``, as people call it: (2, d).
 
     Saved with ``np.save`` it is what `read_words` reads. Texts are brought to length 1 before
-    their mean is taken, as CLIP's own ensembles are.
-
-    Parameters
-    ----------
-    extractor : TextEmbedder
-        What embeds the texts.
-    part : str
-        What is looked at, as people call it: ``"screw"``.
-
-    Returns
-    -------
-    ndarray of float32, shape (2, d)
+    their mean is taken, as CLIP's own ensembles are, and so is the mean.
     """
     means = [_unit(extractor.embed_texts(texts)).mean(axis=0) for texts in prompts(part)]
     return _unit(np.stack(means))
@@ -100,15 +89,8 @@ def embed_words(extractor: TextEmbedder, part: str) -> NDArray[np.float32]:
 def read_words(path: Path) -> NDArray[np.float32]:
     """Read the two mean texts, good and bad, each of length 1: float32 (2, d).
 
-    Parameters
-    ----------
-    path : Path
-        ``.npy`` of shape (2, d), or ``.npz`` with ``normal`` and ``anomalous`` of shape (d,).
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be read, or holds something else.
+    The file is ``.npy`` of shape (2, d), or ``.npz`` with ``normal`` and ``anomalous`` of shape
+    (d,); what cannot be read, or holds something else, is an `ArchiveError`.
     """
     try:
         with path.open("rb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -12,7 +12,7 @@ import numpy as np
 
 from pyimgano.errors import ArchiveError, ParameterError
 from pyimgano.features._catalogue import WEIGHTS
-from pyimgano.features._checkpoint import PRECISIONS, load_checkpoint, located, sha256_of
+from pyimgano.features._checkpoint import PRECISIONS, absent, load_checkpoint, located, sha256_of
 from pyimgano.features._grid import alike, check_image, cropped, normalised, tiled
 from pyimgano.features._vit import ViTShape, build_vit, patch_tokens
 from pyimgano.features.base import EXTRACTORS
@@ -21,7 +21,7 @@ from pyimgano.registry import Metadata
 from pyimgano.threads import budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -79,42 +79,17 @@ class DinoV2:
     @final
     @property
     def fingerprint(self) -> str:
-        """Model, checksum of the weights, layers and precision.
-
-        Raises
-        ------
-        ParameterError
-            If no weights are given.
-        ArchiveError
-            If there is no such file.
-        """
+        """Model, checksum of the weights, layers and precision; errors as of `embed`."""
         layers = ",".join(str(layer) for layer in self.layers)
         return f"{self.name} sha256:{sha256_of(self._file())} layers:{layers} {self.precision}"
 
     @final
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
-        """Embed images.
+        """Embed RGB images (H, W, 3), at least 14 pixels a side: (H // 14, W // 14, d) each.
 
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB, at least 14 pixels a side; sizes may differ.
-
-        Returns
-        -------
-        list of PatchFeatures
-            For each image (H // 14, W // 14, d).
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape, or is smaller than a patch.
-        ParameterError
-            If no weights are given, or a parameter cannot be used.
-        ArchiveError
-            If the weight file is missing, damaged or of another model.
-        MissingExtra
-            If torch is not installed.
+        An image that does not fit is an `InputError`, a parameter, or no weights, a
+        `ParameterError`; a file that is missing, damaged or of another model is an `ArchiveError`,
+        no torch `MissingExtra`.
         """
         self._check_parameters()
         patch = self.shape.patch
@@ -161,81 +136,51 @@ class DinoV2:
         found = located(self.path or str(_cache() / official), *inside)
         if found is not None:
             return found
-        if self.path:
-            raise ArchiveError(f"there are no weights of {self.name} at {self.path}: {how}")
-        if self.download:
+        if self.download and not self.path:
             return _downloaded(url, official)
-        raise ParameterError(
-            f"{self.name} needs its weights, and downloads nothing by itself: {how}"
-        )
+        raise absent(self.name, self.name, self.path, how)
 
 
-def _variant(name: str, shape: ViTShape) -> Callable[[type[DinoV2]], type[DinoV2]]:
-    """Return a decorator that gives a subclass its name and shape, and registers it."""
-    registers = ", registers" if shape.registers else ""
-    facts = Metadata(
-        summary=f"DINOv2 ViT, {shape.dim} wide, {shape.depth} blocks{registers}; your weight file.",
-        paper="Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193",
-        licence="Apache-2.0 (the weights too; they are not shipped)",
-        extra="torch",
-        modules=("torch",),
-        details=(("file", "a checkpoint (.pth, .safetensors) or a folder of torch.hub"),),
+def _registered(size: str, shape: ViTShape, about: str) -> tuple[type[DinoV2], ...]:
+    """Return the registered subclasses of ViT-<size>/14: plain, and with four registers."""
+    base = f"dinov2_vit{size.lower()}14"
+    kinds = (
+        (base, "", shape, f", {about}"),
+        (f"{base}_reg", "Reg", replace(shape, **_REGISTERS), " with four registers."),
     )
-
-    def finish(kind: type[DinoV2]) -> type[DinoV2]:
-        kind.name, kind.shape = name, shape
+    made = []
+    for name, ending, own, told in kinds:
+        what = f"{own.dim} wide, {own.depth} blocks{', registers' if ending else ''}"
+        parts = {"name": name, "shape": own, "__module__": __name__}
+        parts["__doc__"] = f"ViT-{size}/14{told}"
+        kind = type(f"DinoV2{size.upper()}14{ending}", (DinoV2,), parts)
+        facts = Metadata(
+            summary=f"DINOv2 ViT, {what}; your weight file.",
+            paper="Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193",
+            licence="Apache-2.0 (the weights too; they are not shipped)",
+            extra="torch",
+            modules=("torch",),
+            details=(("file", "a checkpoint (.pth, .safetensors) or a folder of torch.hub"),),
+        )
         EXTRACTORS.register(name, facts)(kind)
-        return kind
-
-    return finish
-
-
-@final
-@_variant("dinov2_vits14", ViTShape(dim=384, depth=12, heads=6))
-class DinoV2S14(DinoV2):
-    """ViT-S/14, 21 million parameters; the paper's AnomalyDINO."""
+        made.append(kind)
+    return tuple(made)
 
 
-@final
-@_variant("dinov2_vits14_reg", ViTShape(dim=384, depth=12, heads=6, **_REGISTERS))
-class DinoV2S14Reg(DinoV2):
-    """ViT-S/14 with four registers."""
-
-
-@final
-@_variant("dinov2_vitb14", ViTShape(dim=768, depth=12, heads=12))
-class DinoV2B14(DinoV2):
-    """ViT-B/14, 86 million parameters."""
-
-
-@final
-@_variant("dinov2_vitb14_reg", ViTShape(dim=768, depth=12, heads=12, **_REGISTERS))
-class DinoV2B14Reg(DinoV2):
-    """ViT-B/14 with four registers."""
-
-
-@final
-@_variant("dinov2_vitl14", ViTShape(dim=1024, depth=24, heads=16))
-class DinoV2L14(DinoV2):
-    """ViT-L/14, 300 million parameters."""
-
-
-@final
-@_variant("dinov2_vitl14_reg", ViTShape(dim=1024, depth=24, heads=16, **_REGISTERS))
-class DinoV2L14Reg(DinoV2):
-    """ViT-L/14 with four registers."""
-
-
-@final
-@_variant("dinov2_vitg14", ViTShape(dim=1536, depth=40, heads=24, gated=True))
-class DinoV2G14(DinoV2):
-    """ViT-g/14, 1.1 billion parameters: 4.5 GB of memory as fp32, half of it as bf16."""
-
-
-@final
-@_variant("dinov2_vitg14_reg", ViTShape(dim=1536, depth=40, heads=24, gated=True, **_REGISTERS))
-class DinoV2G14Reg(DinoV2):
-    """ViT-g/14 with four registers."""
+DinoV2S14, DinoV2S14Reg = _registered(
+    "S", ViTShape(dim=384, depth=12, heads=6), "21 million parameters; the paper's AnomalyDINO."
+)
+DinoV2B14, DinoV2B14Reg = _registered(
+    "B", ViTShape(dim=768, depth=12, heads=12), "86 million parameters."
+)
+DinoV2L14, DinoV2L14Reg = _registered(
+    "L", ViTShape(dim=1024, depth=24, heads=16), "300 million parameters."
+)
+DinoV2G14, DinoV2G14Reg = _registered(
+    "g",
+    ViTShape(dim=1536, depth=40, heads=24, gated=True),
+    "1.1 billion parameters: 4.5 GB of memory as fp32, half of it as bf16.",
+)
 
 
 def _cache() -> Path:

@@ -93,6 +93,11 @@ class Handcrafted:
         """Version of the arithmetic and number of channels."""
         return f"handcrafted version:1 channels:{len(CHANNELS)}"
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What each of `CHANNELS` tells of: see `NamedChannels`."""
+        return tuple(_family(name) for name in CHANNELS)
+
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
         """Embed images, each by itself.
 
@@ -114,6 +119,18 @@ class Handcrafted:
         for image in images:
             check_image(image, smallest=_SMALLEST)
         return [_embed_one(image) for image in images]
+
+
+def _family(channel: str) -> str:
+    if channel.endswith(("red", "yellow")):
+        return "colour"
+    if channel == "mean light":
+        return "brightness"
+    if not channel.startswith("octave"):
+        return "texture" if channel.startswith("pattern") else "contrast"
+    if "energy at" in channel:
+        return "edges"
+    return "fine structure" if int(channel.split()[1]) < _OCTAVES // 2 else "coarse structure"
 
 
 def _embed_one(image: NDArray[np.uint8]) -> PatchFeatures:

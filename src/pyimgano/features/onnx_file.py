@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyimgano.errors import ArchiveError, ParameterError
-from pyimgano.features._checkpoint import located, sha256_of
-from pyimgano.features._grid import IMAGENET, check_image, cropped, normalised, squeezed
+from pyimgano.features._checkpoint import found_at, sha256_of
+from pyimgano.features._grid import IMAGENET, check_image, covering, cropped, normalised, squeezed
 from pyimgano.features._runtimes import Graph, open_graph
-from pyimgano.features.base import EXTRACTORS, PatchFeatures
+from pyimgano.features.base import EXTRACTORS
 from pyimgano.registry import Metadata
 from pyimgano.threads import budget
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from pyimgano.features.base import PatchFeatures
 
 __all__ = ["OnnxFile"]
 
@@ -92,59 +94,40 @@ class OnnxFile:
         return f"onnx sha256:{sha256_of(self._file())} {used}"
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
-        """Embed images.
+        """Embed RGB images (H, W, 3), at least one patch a side: one grid (h, w, d) each.
 
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB, at least one patch a side; sizes may differ.
-
-        Returns
-        -------
-        list of PatchFeatures
-            One grid (h, w, d) an image.
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape, or is smaller than a patch.
-        ParameterError
-            If no file is given, or there is no such output or runtime.
-        ArchiveError
-            If the file cannot be read, or its input or output is not of the kinds above.
-        MissingExtra
-            If the runtime is not installed.
+        An image that does not fit is an `InputError`; no file, or no such output or runtime, a
+        `ParameterError`; a file that cannot be read, or is of no kind above, an `ArchiveError`; a
+        runtime that is not installed `MissingExtra`.
         """
-        path = self._file()
-        how = (self.output, self.runtime, budget())
-        network = _network(path, sha256_of(path), *how, os.getpid())
+        network = _opened(self._file(), self.output, self.runtime)
         for image in images:
             check_image(image, smallest=1 if network.size else network.patch)
         return [self._embed_one(network, image) for image in images]
 
     def _embed_one(self, network: _Network, image: NDArray[np.uint8]) -> PatchFeatures:
         seen = cropped(image, network.patch) if network.size is None else image
-        extent = (0.0, 0.0, float(seen.shape[0]), float(seen.shape[1]))
-        if network.size is not None:
-            seen = squeezed(image, network.size)
-        given = seen[None].transpose(0, 3, 1, 2)
-        if network.graph.dtype is not np.uint8:
-            given = normalised(seen[None], self.mean, self.deviation).astype(network.graph.dtype)
-        values = _run(network, given)
+        fed = seen if network.size is None else squeezed(image, network.size)
+        values = _seen(network, fed, self.mean, self.deviation)
         if values.ndim == 3:
-            size = (seen.shape[0] // network.patch, seen.shape[1] // network.patch)
+            size = (fed.shape[0] // network.patch, fed.shape[1] // network.patch)
             values = values[:, network.special :].reshape(1, *size, -1)
         elif not network.channels_last:
             values = values.transpose(0, 2, 3, 1)
-        return PatchFeatures(np.ascontiguousarray(values[0], np.float32), extent)
+        return covering(np.ascontiguousarray(values[0], np.float32), seen)
 
     def _file(self) -> Path:
-        if not self.path:
-            raise ParameterError("the extractor 'onnx' needs a file: --extractor onnx:PATH")
-        found = located(self.path)
-        if found is None:
-            raise ArchiveError(f"the weight file {self.path} cannot be read: there is none")
-        return found
+        return found_at(self.path, "the extractor 'onnx' needs a file: --extractor onnx:PATH")
+
+
+def _seen(
+    network: _Network, image: NDArray[np.uint8], mean: tuple[float, ...], far: tuple[float, ...]
+) -> NDArray[Any]:
+    """Return the output for an image (H, W, 3)."""
+    given = image[None].transpose(0, 3, 1, 2)
+    if network.graph.dtype is not np.uint8:
+        given = normalised(image[None], mean, far).astype(network.graph.dtype)
+    return _run(network, given)
 
 
 def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
@@ -153,24 +136,29 @@ def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
     return network.graph.run(network.output, taken)
 
 
+def _opened(path: Path, output: str, runtime: str, *, probed: bool = True) -> _Network:
+    """Load a file, look at its input, and run it once to see its output, if that is ``probed``."""
+    return _network(path, sha256_of(path), (output, runtime, budget()), os.getpid(), probed)
+
+
 @lru_cache(maxsize=4)
 def _network(
-    path: Path, _sha256: str, output: str, runtime: str, threads: int, _process: int
+    path: Path, _sha256: str, how: tuple[str, str, int], _process: int, probed: bool
 ) -> _Network:
-    """Load a file, look at its input, and run it once to see its output."""
-    graph = open_graph(path, runtime, threads)
-    names = graph.outputs
-    if output and output not in names:
-        raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(names)}")
-    unseen = _inspected(path, graph)._replace(output=output or names[0])
+    output, runtime, threads = how
+    unseen = _inspected(path, open_graph(path, runtime, threads), output)
+    if not probed:
+        return unseen
     size = unseen.size or (_PROBE, _PROBE)
-    values = _run(unseen, np.zeros((1, 3, *size), graph.dtype))
+    values = _run(unseen, np.zeros((1, 3, *size), unseen.graph.dtype))
     patch, special = _geometry(path, unseen, size, values.shape)
     return unseen._replace(patch=patch, special=special)
 
 
-def _inspected(path: Path, graph: Graph) -> _Network:
-    """Read the geometry of the input; the output is not known yet."""
+def _inspected(path: Path, graph: Graph, output: str) -> _Network:
+    """Read the geometry of the input; that of the output is not known yet."""
+    if output and output not in graph.outputs:
+        raise ParameterError(f"{path} has no output {output!r}; it has {', '.join(graph.outputs)}")
     shape = graph.inputs[0][2] if len(graph.inputs) == 1 else ()
     if len(shape) != 4 or graph.dtype is None or 3 not in {shape[1], shape[3]}:
         told = "; ".join(f"{name} {kind} {list(sides)}" for name, kind, sides in graph.inputs)
@@ -183,7 +171,7 @@ def _inspected(path: Path, graph: Graph) -> _Network:
         raise ArchiveError(f"{path} takes {count} images at once: export it for one, or any number")
     height, width = shape[1:3] if last else shape[2:]
     fixed = None if height is None or width is None else (height, width)
-    return _Network(graph, last, fixed, "", 1, 0)
+    return _Network(graph, last, fixed, output or graph.outputs[0], 1, 0)
 
 
 def _geometry(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyimgano.errors import ArchiveError, ParameterError
-from pyimgano.features._checkpoint import PRECISIONS, located, read_checkpoint, sha256_of
-from pyimgano.features._grid import check_image, normalised, squeezed
-from pyimgano.features.base import EXTRACTORS, PatchFeatures
+from pyimgano.features._checkpoint import PRECISIONS, absent, located, read_checkpoint, sha256_of
+from pyimgano.features._grid import check_image, covering, normalised, squeezed
+from pyimgano.features.base import EXTRACTORS
 from pyimgano.features.text_image import CLIP_PIXELS
 from pyimgano.optional import require
 from pyimgano.registry import Metadata
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from pyimgano.features.base import PatchFeatures
 
 __all__ = ["OpenClip"]
 
@@ -70,48 +72,23 @@ class OpenClip:
 
     @property
     def fingerprint(self) -> str:
-        """Model, checksum of the weights and precision.
-
-        Raises
-        ------
-        ParameterError
-            If open_clip has no such model, it cannot be used here, or no weights are given.
-        ArchiveError
-            If there is no such file.
-        MissingExtra
-            If open_clip is not installed.
-        """
+        """Model, checksum of the weights and precision; errors as of `embed`."""
         return f"open_clip {self.model} sha256:{sha256_of(self._file())} {self.precision}"
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
-        """Return the patch tokens of images: one grid (h, w, d) an image.
+        """Return the patch tokens of RGB images (H, W, 3): one grid (h, w, d) an image.
 
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB; sizes may differ.
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape.
-        ParameterError
-            If open_clip has no such model, it cannot be used here, or no weights are given.
-        ArchiveError
-            If the weight file is missing, damaged or of another model.
-        MissingExtra
-            If open_clip is not installed.
+        An image that does not fit is an `InputError`; no weights, or a model that open_clip lacks
+        or that cannot be used here, a `ParameterError`; a file that is missing, damaged or of
+        another model an `ArchiveError`; no open_clip `MissingExtra`.
         """
         visual = self._network().visual
 
         def see(x: Any) -> Any:
             return visual._pool(visual.transformer(x))[1]
 
-        grids = (self._seen(image, see).reshape(*visual.grid_size, -1) for image in images)
-        return [
-            PatchFeatures(grid, (0.0, 0.0, float(image.shape[0]), float(image.shape[1])))
-            for grid, image in zip(grids, images, strict=True)
-        ]
+        size = (*visual.grid_size, -1)
+        return [covering(self._seen(one, see).reshape(size), one) for one in images]
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return the embeddings (n, d) of images; for parameters and errors see `embed`."""
@@ -188,11 +165,7 @@ class OpenClip:
             f"fetch {source} where there is a network, and give the file: "
             f"--extractor open_clip:{self.model}:{_FILE}, or OpenClip(model=..., path=...)"
         )
-        if self.path:
-            raise ArchiveError(f"there are no weights of {self.model} at {self.path}: {how}")
-        raise ParameterError(
-            f"open_clip:{self.model} needs its weights, and downloads nothing by itself: {how}"
-        )
+        raise absent(f"open_clip:{self.model}", self.model, self.path, how)
 
 
 def _pooled(visual: Any, tokens: Any) -> Any:

@@ -49,24 +49,11 @@ class WindowEmbedder(ImageEmbedder, Protocol):
 def windows_of(
     extractor: ImageEmbedder, image: NDArray[np.uint8], side: int, cells: int
 ) -> NDArray[np.float32]:
-    """Embed the windows of an image that are ``side`` cells wide and high, one cell apart.
+    """Embed the windows of an RGB image that are ``side`` cells wide and high, one cell apart.
 
-    Parameters
-    ----------
-    extractor : ImageEmbedder
-        Cells are its patches if it is a `WindowEmbedder`; else the windows are cut out.
-    image : ndarray of uint8, shape (H, W, 3)
-        RGB.
-    side : int
-        Cells a side of a window.
-    cells : int
-        Cells along the shorter side of an image out of which windows are cut; the longer side has
-        so many that they are about square.
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, columns, d)
-        On a grid of ``rows + side - 1`` by ``columns + side - 1`` cells.
+    Cells are the patches of a `WindowEmbedder`; for others the windows are cut out, of about square
+    cells, ``cells`` of them along the shorter side. The result (rows, columns, d) is on a grid of
+    ``rows + side - 1`` by ``columns + side - 1`` cells.
     """
     if isinstance(extractor, WindowEmbedder):
         return extractor.embed_windows(image, side)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyimgano.errors import ArchiveError, InputError, ParameterError
-from pyimgano.features._checkpoint import PRECISIONS, located, read_checkpoint, sha256_of
-from pyimgano.features._grid import alike, check_image, cropped, normalised, squeezed
-from pyimgano.features.base import EXTRACTORS, PatchFeatures
+from pyimgano.features._checkpoint import PRECISIONS, absent, located, read_checkpoint, sha256_of
+from pyimgano.features._grid import alike, check_image, covering, cropped, normalised, squeezed
+from pyimgano.features.base import EXTRACTORS
 from pyimgano.optional import require
 from pyimgano.registry import Metadata
 from pyimgano.threads import budget
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from pyimgano.features.base import PatchFeatures
 
 __all__ = ["TimmModel"]
 
@@ -92,46 +94,18 @@ class TimmModel:
 
     @property
     def fingerprint(self) -> str:
-        """Model, checksum of the weights, layers and precision.
-
-        Raises
-        ------
-        ParameterError
-            If timm has no such model, or there are no weights.
-        ArchiveError
-            If there is no such file, or it cannot be fetched.
-        MissingExtra
-            If timm is not installed.
-        """
+        """Model, checksum of the weights, layers and precision; errors as of `embed`."""
         file = self._file()
         digest = sha256_of(file) if file else _digest(self._network().model)
         layers = ",".join(map(str, self.layers)) or "default"
         return f"timm {self.model} sha256:{digest} layers:{layers} {self.precision}"
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
-        """Embed images.
+        """Embed RGB images (H, W, 3), at least one cell a side: one grid (h, w, d) each.
 
-        Parameters
-        ----------
-        images : sequence of ndarray of uint8, shape (H, W, 3)
-            RGB, at least one cell a side; sizes may differ.
-
-        Returns
-        -------
-        list of PatchFeatures
-            One grid (h, w, d) an image.
-
-        Raises
-        ------
-        InputError
-            If an image has another type or shape, is smaller than a cell, or of a size that the
-            model does not take.
-        ParameterError
-            If timm has no such model, there are no weights, or a parameter cannot be used.
-        ArchiveError
-            If the weights cannot be read or fetched, or belong to another model.
-        MissingExtra
-            If timm is not installed.
+        An image that does not fit, or that the model does not take, is an `InputError`; a model
+        that timm lacks, a parameter, or no weights a `ParameterError`; weights that cannot be read
+        or fetched, or of another model, an `ArchiveError`; no timm `MissingExtra`.
         """
         if self.precision not in PRECISIONS or self.batch_size < 1:
             raise ParameterError(
@@ -146,10 +120,7 @@ class TimmModel:
             seen = [squeezed(image, network.size) for image in images]
         grids = [one for batch in alike(seen, self.batch_size) for one in _run(network, batch)]
         whole = zip(grids, images if network.size else seen, strict=True)
-        return [
-            PatchFeatures(values, (0.0, 0.0, float(image.shape[0]), float(image.shape[1])), layers)
-            for (values, layers), image in whole
-        ]
+        return [covering(values, image, layers) for (values, layers), image in whole]
 
     def _network(self) -> _Network:
         file = self._file()
@@ -173,17 +144,11 @@ class TimmModel:
             f"{about.license or 'see there'}) where there is a network, and give the file: "
             f"--extractor timm:{self.model}:model.safetensors, or TimmModel(model=..., path=...)"
         )
-        if self.path:
-            found = located(self.path)
-            if found is None:
-                raise ArchiveError(f"there are no weights of {self.model} at {self.path}: {how}")
+        found = located(self.path) if self.path else None
+        if found is not None or (not self.path and (self.download or self.random)):
             return found
-        if not (self.download or self.random):
-            raise ParameterError(
-                f"timm:{self.model} needs its weights, and downloads nothing by itself: {how}; "
-                "random=True takes untrained ones"
-            )
-        return None
+        how += "" if self.path else "; random=True takes untrained ones"
+        raise absent(f"timm:{self.model}", self.model, self.path, how)
 
 
 def _run(

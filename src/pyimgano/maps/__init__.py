@@ -17,19 +17,6 @@ from pyimgano.maps.postprocess import (
 from pyimgano.maps.regions import find_regions
 from pyimgano.maps.upsample import upsample
 
-__all__ = [
-    "GaussianSmoothing",
-    "LearnedStep",
-    "Maximum",
-    "Mean",
-    "MinMaxNormalisation",
-    "MorphologicalClosing",
-    "MorphologicalOpening",
-    "Pipeline",
-    "RobustNormalisation",
-    "SmallComponentRemoval",
-    "Step",
-    "TopMean",
-    "find_regions",
-    "upsample",
-]
+__all__ = ["GaussianSmoothing", "LearnedStep", "Maximum", "Mean", "MinMaxNormalisation"]
+__all__ += ["MorphologicalClosing", "MorphologicalOpening", "Pipeline", "RobustNormalisation"]
+__all__ += ["SmallComponentRemoval", "Step", "TopMean", "find_regions", "upsample"]

@@ -31,15 +31,7 @@ class Maximum:
 class TopMean:
     """The mean of the largest values, as AnomalyDINO scores (arXiv 2405.14529).
 
-    Parameters
-    ----------
-    fraction : float
-        The share of the values that count, in (0, 1]; at least one value counts.
-
-    Raises
-    ------
-    ParameterError
-        If ``fraction`` does not lie in (0, 1].
+    ``fraction`` is the share of the values that count, in (0, 1]; at least one counts.
 
     Examples
     --------

@@ -44,26 +44,9 @@ _STRONG = 0.85  # share of alpha just above it
 
 
 def heatmap(anomaly_map: NDArray[Any], threshold: float | None) -> NDArray[np.uint8]:
-    """Colour a map on the fixed scale.
+    """Colour a map (H, W) on the fixed scale of a pixel threshold: RGB uint8 (H, W, 3).
 
-    Parameters
-    ----------
-    anomaly_map : ndarray of real numbers, shape (H, W)
-        Finite; higher is more anomalous.
-    threshold : float or None
-        The pixel threshold.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-        RGB.
-
-    Raises
-    ------
-    InputError
-        If the map is not two-dimensional or holds NaN or infinity.
-    ParameterError
-        If the threshold is not finite.
+    A map that is not finite is an `InputError`, such a threshold a `ParameterError`.
     """
     return _palette()[_levels(anomaly_map, threshold)]
 
@@ -79,35 +62,18 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Lay a map over its image; outline what is above the threshold and box the regions.
 
-    Below half the threshold the image is left as it is; from there the map fades in.
+    Below half the threshold the image is left as it is; from there the map fades in. Map,
+    threshold, result and errors are as of `heatmap`.
 
     Parameters
     ----------
     image : ndarray of uint8 or uint16, shape (H, W, 3) or (H, W)
         RGB or grey. A uint16 image is shifted by the fewest bits that bring its maximum into 8.
-    anomaly_map : ndarray of real numbers, shape (H, W)
-        As in `heatmap`.
-    threshold : float or None
-        The pixel threshold.
-    regions : sequence of Region
-        Their boxes are drawn.
     alpha : float
         Opacity of the map at the top of the scale, in [0, 1].
     max_side : int, optional
         Shrink so that no side is longer. Shrinking keeps the largest map value of each block, so
         that no defect gets lost.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H', W', 3)
-        RGB.
-
-    Raises
-    ------
-    InputError
-        If image and map cannot be used or differ in size.
-    ParameterError
-        If ``threshold``, ``alpha`` or ``max_side`` is out of range.
     """
     picture, values, scale = _prepare(image, anomaly_map, max_side)
     levels = _levels(values, threshold)
@@ -134,14 +100,9 @@ def side_by_side(
 
 
 def legend(width: int, height: int = 16) -> NDArray[np.uint8]:
-    """Return the colour scale as a strip, RGB uint8 (height, width, 3).
+    """Return the colour scale as a strip, RGB uint8 (height, width, 3), of at least 2 x 1 pixels.
 
     The threshold is the change of colour in the middle.
-
-    Raises
-    ------
-    ParameterError
-        If the strip is narrower than 2 pixels or lower than 1.
     """
     if width < 2 or height < 1:
         raise ParameterError(f"a legend is at least 2 x 1 pixels, got {width} x {height}")
@@ -150,23 +111,7 @@ def legend(width: int, height: int = 16) -> NDArray[np.uint8]:
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Return an image as the bytes of a PNG file.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3) or (H, W)
-        RGB or grey.
-
-    Returns
-    -------
-    bytes
-        What a PNG file holds.
-
-    Raises
-    ------
-    InputError
-        If the image has another type or shape, or no pixels.
-    """
+    """Return a PNG file of an image: uint8, RGB (H, W, 3) or grey (H, W), else an `InputError`."""
     import cv2
 
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
     Map = NDArray[np.float32]
 
-__all__ = [
-    "GaussianSmoothing",
-    "LearnedStep",
-    "MinMaxNormalisation",
-    "MorphologicalClosing",
+__all__ = ["GaussianSmoothing", "LearnedStep", "MinMaxNormalisation", "MorphologicalClosing"]
+__all__ += [
     "MorphologicalOpening",
     "Pipeline",
     "RobustNormalisation",
@@ -60,10 +57,7 @@ class LearnedStep(Step):
     def fit(self, maps: Iterable[Map]) -> LearnedStep:
         """Return the step with its statistics learned from maps (H, W) of any sizes, in a stream.
 
-        Raises
-        ------
-        CalibrationError
-            If the maps are none, non-finite or too uniform to learn from.
+        None, non-finite, or maps too uniform to learn from are a `CalibrationError`.
         """
 
 
@@ -72,10 +66,7 @@ class LearnedStep(Step):
 class MinMaxNormalisation(LearnedStep):
     """Map the smallest calibration value to 0 and the largest to 1, linearly and unclipped.
 
-    Parameters
-    ----------
-    low, high : float or None
-        The learned extremes; None before `fit`.
+    ``low`` and ``high`` are the learned extremes; None before `fit`.
     """
 
     low: float | None = None
@@ -100,10 +91,8 @@ class MinMaxNormalisation(LearnedStep):
 class RobustNormalisation(LearnedStep):
     """Express values in robust standard deviations of the calibration maps above their median.
 
-    Parameters
-    ----------
-    centre, spread : float or None
-        The learned median and scaled median absolute deviation; None before `fit`.
+    ``centre`` and ``spread`` are the learned median and scaled median absolute deviation; None
+    before `fit`.
     """
 
     centre: float | None = None
@@ -125,13 +114,7 @@ class RobustNormalisation(LearnedStep):
 @VALUES.register("gaussian_smoothing", Metadata(summary="Gaussian blur, borders reflected."))
 @dataclass(frozen=True, slots=True)
 class GaussianSmoothing(Step):
-    """Smooth a map with a Gaussian, cut at four sigma, borders reflected.
-
-    Parameters
-    ----------
-    sigma : float
-        Standard deviation in pixels, positive.
-    """
+    """Smooth a map with a Gaussian of ``sigma`` pixels, cut at four of them, borders reflected."""
 
     sigma: float = 4.0
 
@@ -150,50 +133,42 @@ class GaussianSmoothing(Step):
         )
 
 
-@VALUES.register("morphological_opening", Metadata(summary="Removes bright specks."))
 @dataclass(frozen=True, slots=True)
-class MorphologicalOpening(Step):
-    """Lower every bright spot into which a disc does not fit (grey-value opening).
+class _Morphology(Step):
+    """A grey-value operation with a disc of an odd diameter."""
 
-    Parameters
-    ----------
-    size : int
-        Diameter of the disc in pixels, odd.
-    """
+    _operation: ClassVar[str]
 
     size: int = 3
 
     def __post_init__(self) -> None:
-        _require_odd(self.size)
+        if self.size < 1 or self.size % 2 == 0:
+            raise ParameterError(f"size must be odd and positive, got {self.size}")
 
+    @final
     def __call__(self, anomaly_map: Map) -> Map:
-        """Return the opened map, nowhere above the given one."""
+        """Return the changed map."""
         import cv2
 
-        return _morphology(anomaly_map, cv2.MORPH_OPEN, self.size)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (self.size, self.size))
+        changed = cv2.morphologyEx(anomaly_map, getattr(cv2, self._operation), disc)
+        return np.asarray(changed, np.float32)
+
+
+@VALUES.register("morphological_opening", Metadata(summary="Removes bright specks."))
+@dataclass(frozen=True, slots=True)
+class MorphologicalOpening(_Morphology):
+    """Lower every bright spot into which a disc of ``size`` pixels, odd, does not fit."""
+
+    _operation = "MORPH_OPEN"
 
 
 @VALUES.register("morphological_closing", Metadata(summary="Fills dark gaps."))
 @dataclass(frozen=True, slots=True)
-class MorphologicalClosing(Step):
-    """Raise every dark gap into which a disc does not fit (grey-value closing).
+class MorphologicalClosing(_Morphology):
+    """Raise every dark gap into which a disc of ``size`` pixels, odd, does not fit."""
 
-    Parameters
-    ----------
-    size : int
-        Diameter of the disc in pixels, odd.
-    """
-
-    size: int = 3
-
-    def __post_init__(self) -> None:
-        _require_odd(self.size)
-
-    def __call__(self, anomaly_map: Map) -> Map:
-        """Return the closed map, nowhere below the given one."""
-        import cv2
-
-        return _morphology(anomaly_map, cv2.MORPH_CLOSE, self.size)
+    _operation = "MORPH_CLOSE"
 
 
 @VALUES.register("small_component_removal", Metadata(summary="Lowers small isolated regions."))
@@ -201,14 +176,8 @@ class MorphologicalClosing(Step):
 class SmallComponentRemoval(LearnedStep):
     """Lower 8-connected components above a level to that level if they are small.
 
-    Parameters
-    ----------
-    min_area : int
-        Components of fewer pixels are lowered.
-    quantile : float
-        The level is this quantile of the calibration maps, in (0, 1).
-    level : float or None
-        The learned level; None before `fit`.
+    Small is below ``min_area`` pixels; the level is the ``quantile``, in (0, 1), of the calibration
+    maps, and None before `fit`.
     """
 
     min_area: int = 9
@@ -238,12 +207,7 @@ class SmallComponentRemoval(LearnedStep):
 @VALUES.register("pipeline", Metadata(summary="Post-processing steps in order."))
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Post-processing steps in order; without steps, the identity.
-
-    Parameters
-    ----------
-    steps : tuple of Step
-        Applied first to last.
+    """Post-processing steps, applied first to last; without steps, the identity.
 
     Examples
     --------
@@ -259,18 +223,9 @@ class Pipeline:
     def fit(self, maps: Iterable[Map]) -> Pipeline:
         """Return the pipeline with all statistics learned.
 
-        Parameters
-        ----------
-        maps : iterable of ndarray of float32, shape (H, W)
-            Maps of good calibration images; sizes may differ. They are streamed once for each
-            step that learns, since it learns from what the steps before it make of them.
-
-        Raises
-        ------
-        InputError
-            If several steps learn and ``maps`` can be iterated only once.
-        CalibrationError
-            If the maps are none, non-finite or too uniform to learn from.
+        Maps (H, W) of good calibration images, of any sizes, are streamed once for each step that
+        learns, since it learns from what the steps before it make of them. If several learn, an
+        iterator is an `InputError`; what cannot be learned from is a `CalibrationError`.
         """
         learners = sum(isinstance(step, LearnedStep) for step in self.steps)
         if learners > 1 and isinstance(maps, Iterator):
@@ -287,10 +242,7 @@ class Pipeline:
     def __call__(self, anomaly_map: Map) -> Map:
         """Apply all steps to a float32 map (H, W), which is left as it was.
 
-        Raises
-        ------
-        NotFittedError
-            If a step has not learned its statistics.
+        A step that has not learned its statistics raises `NotFittedError`.
         """
         for step in self.steps:
             anomaly_map = step(anomaly_map)
@@ -308,20 +260,8 @@ def _require_spread(spread: float, fault: str) -> None:
         raise CalibrationError(f"a map cannot be normalised: {fault}")
 
 
-def _require_odd(size: int) -> None:
-    if size < 1 or size % 2 == 0:
-        raise ParameterError(f"size must be odd and positive, got {size}")
-
-
 def _affine(anomaly_map: Map, centre: float, spread: float) -> Map:
     return (anomaly_map - np.float32(centre)) / np.float32(spread)
-
-
-def _morphology(anomaly_map: Map, operation: int, size: int) -> Map:
-    import cv2
-
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return np.asarray(cv2.morphologyEx(anomaly_map, operation, disc), np.float32)
 
 
 def _finite(maps: Iterable[Map]) -> Iterator[Map]:

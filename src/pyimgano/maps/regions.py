@@ -22,31 +22,19 @@ def find_regions(
     min_area: int = 1,
     scale: float | None = None,
 ) -> tuple[Region, ...]:
-    """Find the 8-connected regions in which a map exceeds a threshold.
+    """Find the 8-connected regions in which a map exceeds a threshold, the highest peak first.
 
     Parameters
     ----------
     anomaly_map : ndarray of float32, shape (H, W)
-        In the pixels of the original image.
+        In the pixels of the original image; NaN or another shape is an `InputError`.
     threshold : float
-        Values above it belong to a region; infinity finds none.
+        Values above it belong to a region; infinity finds none, NaN is a `ParameterError`.
     min_area : int
         Smaller regions are left out, in pixels.
     scale : float, optional
         Millimetres per pixel; areas are then in square millimetres. Boxes and centroids stay in
         pixels, where (0, 0) is the centre of the first pixel.
-
-    Returns
-    -------
-    tuple of Region
-        The highest peak first.
-
-    Raises
-    ------
-    InputError
-        If the map is not (H, W) or holds NaN.
-    ParameterError
-        If the threshold is NaN or the scale not positive.
 
     Examples
     --------
@@ -68,10 +56,7 @@ def find_regions(
 
 
 def _labelled(
-    anomaly_map: NDArray[np.float32],
-    above: NDArray[np.bool_],
-    min_area: int,
-    scale: float | None,
+    anomaly_map: NDArray[np.float32], above: NDArray[np.bool_], min_area: int, scale: float | None
 ) -> tuple[Region, ...]:
     import cv2
 

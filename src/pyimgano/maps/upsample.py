@@ -27,32 +27,20 @@ def upsample(
     Both steps are linear and separable, so a map is ``A_h @ grid @ A_w.T`` with one operator an
     axis: bilinear between the cell centres (half-pixel convention, flat beyond the outermost
     centres), then a Gaussian (borders reflected, cut at four sigma). Operators are computed once
-    and kept.
+    and kept. An image has the same bits alone and in a batch.
 
     Parameters
     ----------
     grid : ndarray of float32, shape (h, w) or (n, h, w)
-        Finite patch scores.
+        Finite patch scores; another shape is an `InputError`.
     size : (int, int)
-        H, W of the result.
+        H, W of the result, float32 of shape (H, W) or (n, H, W).
     extent : (float, float, float, float), optional
         Top, left, bottom, right of the rectangle that the grid tiles evenly, in pixels of the
         result; may reach over its borders or leave a margin. The whole result by default.
     sigma : float or (float, float)
         Standard deviation of the Gaussian in pixels of the result, or one for each axis
         (vertical, horizontal). 0 leaves the bilinear map as it is.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W) or (n, H, W)
-        An image has the same bits alone and in a batch.
-
-    Raises
-    ------
-    InputError
-        If the grid has a wrong shape or is empty.
-    ParameterError
-        If size, extent or sigma is impossible.
 
     Examples
     --------

@@ -15,23 +15,7 @@ from pyimgano.metrics.saturation import aspro
 from pyimgano.metrics.scorecard import METRICS, evaluate_maps, evaluate_scores
 from pyimgano.metrics.segmentation import evaluate_segmentation
 
-__all__ = [
-    "METRICS",
-    "aspro",
-    "aupimo",
-    "aupro",
-    "auroc",
-    "average_precision",
-    "bootstrap_maps",
-    "bootstrap_scores",
-    "clopper_pearson",
-    "delong",
-    "evaluate_maps",
-    "evaluate_scores",
-    "evaluate_segmentation",
-    "f1_max",
-    "pixel_auroc",
-    "pixel_average_precision",
-    "pixel_f1_max",
-    "region_pro",
-]
+__all__ = ["METRICS", "aspro", "aupimo", "aupro", "auroc", "average_precision", "bootstrap_maps"]
+__all__ += ["bootstrap_scores", "clopper_pearson", "delong", "evaluate_maps", "evaluate_scores"]
+__all__ += ["evaluate_segmentation", "f1_max", "pixel_auroc", "pixel_average_precision"]
+__all__ += ["pixel_f1_max", "region_pro"]

@@ -32,24 +32,12 @@ def count_normals(
     n_normal: int,
     chunk_bytes: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the normal scores above, and at or above, each of the scores given.
+    """Count the normal scores above, and at or above, each of ``scores``, ascending of shape (d,).
 
-    Parameters
-    ----------
-    scores : ndarray, shape (d,)
-        Ascending.
-    normals : iterable of ndarray, shape (m,)
-        Scores of the same dtype without NaN, in any order, such as one array an image.
-    n_normal : int
-        How many they are together.
-    chunk_bytes : int, optional
-        How much is sorted at once; by default 32 MiB, or four times ``scores`` where that is more.
-        It changes time and memory, never the result. Types of at most two bytes are counted in a
-        table of all their values instead.
-
-    Returns
-    -------
-    above, at_or_above : ndarray of int64, shape (d,)
+    The normals, ``n_normal`` in all, come in arrays of any order and the same dtype, without NaN,
+    such as one array an image. ``chunk_bytes`` is how much is sorted at once, by default 32 MiB, or
+    four times ``scores`` where that is more: it changes time and memory, never the result. Types of
+    at most two bytes are counted in a table of all their values instead.
     """
     if not (scores.size and n_normal):
         return np.zeros(scores.size, np.int64), np.zeros(scores.size, np.int64)

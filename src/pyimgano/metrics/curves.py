@@ -26,13 +26,7 @@ POINTS = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A rising line through m points.
-
-    Parameters
-    ----------
-    x, y : ndarray of float64, shape (m,)
-        False-positive rate, and the share of the defects that is found.
-    """
+    """A rising line: false-positive rate and share of the defects that is found, shape (m,)."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -44,16 +38,11 @@ class Curve:
         return Curve(np.append(self.x[:inside], limit), np.append(self.y[:inside], end))
 
     def thin(self, points: int = POINTS) -> Curve:
-        """Keep at most so many vertices, at equal steps along the curve.
+        """Keep at most so many vertices, 4 or more, at equal steps along the curve.
 
         Where x and y are divided by their ranges, no vertex that was dropped is farther than
         4 / (points - 3) from the new line, in x or in y, and the area changes by at most
         1 / (points - 3).
-
-        Raises
-        ------
-        ParameterError
-            If fewer than 4 points are asked for.
         """
         if points < 4:
             raise ParameterError(f"a curve needs at least 4 points, got {points}")
@@ -85,11 +74,6 @@ def pro_curve(ranks: Ranks, limit: float = 0.3) -> Curve | None:
     """Return the per-region overlap up to a false-positive rate, exact; None where undefined.
 
     Every region weighs the same. Source: Bergmann et al., IJCV 2021, section 5.
-
-    Raises
-    ------
-    ParameterError
-        If the limit is not above 0 and at most 1.
     """
     if not 0 < limit <= 1:
         raise ParameterError(f"limit is a false-positive rate above 0 and at most 1, got {limit!r}")

@@ -30,16 +30,8 @@ __all__ = ["Comparison", "delong"]
 class Comparison:
     """Two AUROCs on the same images.
 
-    Attributes
-    ----------
-    auroc_a, auroc_b : float
-        Of each detector.
-    difference : float
-        The first minus the second.
-    low, high : float
-        Its interval.
-    p : float
-        Two-sided probability of a difference as large, if there is none.
+    ``difference`` is a less b, from ``low`` to ``high`` its confidence interval, ``p`` the
+    two-sided probability of a difference as large if there is none.
     """
 
     auroc_a: float
@@ -53,32 +45,13 @@ class Comparison:
 def delong(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, confidence: float = 0.95
 ) -> Comparison:
-    """Compare the AUROC of two detectors on the same images.
+    """Compare the AUROC of two detectors on the same images, labels and scores as of `auroc`.
 
     The normal approximation holds for some tens of images of each kind and AUROCs away from 1. Two
     detectors that order the images alike have the difference 0 and p = 1; where each image tells
-    the same difference there is no variance, and p = 0 says no more than that.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores_a, scores_b : array-like of real numbers, shape (n,)
-        Of each detector; higher is more anomalous; infinities are legal.
-    confidence : float
-        Of the interval.
-
-    Returns
-    -------
-    Comparison
-        NaN, with a `PyimganoWarning`, without two images of each kind.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
-    ParameterError
-        If the confidence is no share.
+    the same difference there is no variance, and p = 0 says no more than that. NaN, with a
+    `PyimganoWarning`, without two images of each kind; a `ParameterError` if the confidence of the
+    interval is no share.
 
     Examples
     --------

@@ -7,47 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyimgano.metrics.ranks import rank_scores
-from pyimgano.metrics.scorecard import METRICS, Evidence, figure
+from pyimgano.metrics.scorecard import METRICS, figure
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike
 
     from pyimgano.metrics.ranks import Ranks
 
-__all__ = [
-    "auroc",
-    "auroc_of",
-    "average_precision",
-    "average_precision_of",
-    "f1_max",
-    "f1_max_of",
-]
+__all__ = ["auroc", "auroc_of", "average_precision", "average_precision_of", "f1_max", "f1_max_of"]
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Return the area under the ROC curve.
+    """Return the area under the ROC curve, from labels and scores as `evaluate_scores` takes them.
 
-    It is the probability that a defective image scores above a good one, ties counted half.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of image is missing.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    It is the probability that a defective image scores above a good one, ties counted half. NaN,
+    with a `PyimganoWarning`, if one kind of image is missing.
 
     Examples
     --------
@@ -61,24 +36,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the average precision: the mean of the precision over the recall, in steps.
 
     The trapezoidal area under the precision-recall curve is another and a wrong number: it gives
-    less than 1 to a perfect detector.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN, with a `PyimganoWarning`, if no image is defective.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    less than 1 to a perfect detector. Labels and scores are as of `evaluate_scores`. In (0, 1];
+    NaN, with a `PyimganoWarning`, if no image is defective.
     """
     return figure("ap", average_precision_of(rank_scores(labels, scores)))
 
@@ -86,24 +45,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the largest F1 of any threshold: an oracle figure, tuned on these very labels.
 
-    No threshold that was set beforehand can be better. `evaluate_scores` also gives the threshold.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    float
-        In (0, 1]; NaN, with a `PyimganoWarning`, if no image is defective.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
+    No threshold that was set beforehand can be better. `evaluate_scores` also gives the threshold,
+    and says what labels and scores are. In (0, 1]; NaN, with a `PyimganoWarning`, if no image is
+    defective.
     """
     return figure("f1max", f1_max_of(rank_scores(labels, scores))[0])
 
@@ -146,20 +90,12 @@ def _found(ranks: Ranks) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.cumsum(ranks.counts[::-1])[::-1]
 
 
-@METRICS.register(
+METRICS.register(
     "auroc", Metadata(summary="Area under the ROC curve of the image scores.", maps=False)
+)(lambda evidence: {"auroc": auroc_of(evidence.ranks)})
+METRICS.register("ap", Metadata(summary="Average precision of the image scores.", maps=False))(
+    lambda evidence: {"ap": average_precision_of(evidence.ranks)}
 )
-def _auroc(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"auroc": auroc_of(evidence.ranks)}
-
-
-@METRICS.register("ap", Metadata(summary="Average precision of the image scores.", maps=False))
-def _ap(evidence: Evidence) -> Mapping[str, float | str]:
-    return {"ap": average_precision_of(evidence.ranks)}
-
-
-@METRICS.register(
+METRICS.register(
     "f1max", Metadata(summary="Oracle: largest F1 of any threshold on image scores.", maps=False)
-)
-def _f1_max(evidence: Evidence) -> Mapping[str, float | str]:
-    return dict(zip(("f1max", "f1max_threshold"), f1_max_of(evidence.ranks), strict=True))
+)(lambda evidence: dict(zip(("f1max", "f1max_threshold"), f1_max_of(evidence.ranks), strict=True)))

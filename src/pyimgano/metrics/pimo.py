@@ -21,47 +21,24 @@ from pyimgano.metrics.scorecard import METRICS, Evidence, figure
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
-    from pyimgano.metrics.ranks import Ranks
+    from pyimgano.metrics.ranks import Maps, Masks, Ranks
 
 __all__ = ["aupimo"]
 
 BOUNDS = (1e-5, 1e-4)
 
 
-def aupimo(
-    masks: Sequence[ArrayLike | None],
-    maps: Sequence[ArrayLike],
-    bounds: tuple[float, float] = BOUNDS,
-) -> NDArray[np.float64]:
-    """Return the area under the per-image overlap curve of each image.
+def aupimo(masks: Masks, maps: Maps, bounds: tuple[float, float] = BOUNDS) -> NDArray[np.float64]:
+    """Return the area under the per-image overlap curve of each image, shape (n,), in [0, 1].
 
-    ``numpy.nanmean`` of it is the figure of a data set; the paper asks to look at the images too.
-
-    Parameters
-    ----------
-    masks : sequence of ((H, W) array of bool or int, or None)
-        Non-zero where defective; None is a good image.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
-    bounds : (float, float)
-        False-positive rates of good images between which the area is taken.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        In [0, 1]; NaN for a good image. All NaN, with a `PyimganoWarning`, if no image is
-        defective or none is good.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
-    ParameterError
-        If the bounds are not 0 < lower < upper <= 1.
+    The area is taken between two ``bounds``, false-positive rates 0 < lower < upper <= 1 of good
+    images. ``numpy.nanmean`` of it is the figure of a data set; the paper asks to look at the
+    images too. NaN for a good image; all NaN, with a `PyimganoWarning`, if no image is defective or
+    none is good. Masks and maps are as of `evaluate_maps`.
 
     Examples
     --------

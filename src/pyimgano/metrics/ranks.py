@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    Masks = Sequence[ArrayLike | None]
+    Maps = Sequence[ArrayLike]
+
 __all__ = ["Ranks", "Split", "components", "rank_maps", "rank_scores", "read_pair"]
 
 Split = Callable[[int, "NDArray[np.bool_]", "NDArray[Any]"], "tuple[NDArray[Any], NDArray[Any]]"]
@@ -36,39 +39,17 @@ class Ranks:
     A unit is an image (from `rank_scores`) or a pixel (from `rank_maps`). ``d`` is the number of
     distinct scores among the defective units, ``p`` the number of defective units and ``r`` the
     number of regions; a defective image is a region of one unit.
-
-    Parameters
-    ----------
-    unit : str
-        ``"image"`` or ``"pixel"``, for messages.
-    scores : ndarray, shape (d,)
-        Distinct scores of the defective units, ascending, in the dtype given.
-    counts : ndarray of int64, shape (d,)
-        Defective units that have this score.
-    above : ndarray of int64, shape (d,)
-        Normal units with a larger score.
-    at_or_above : ndarray of int64, shape (d,)
-        Normal units with this score or a larger one.
-    n_normal : int
-        Normal units in all images, those of defective images included.
-    regions : ndarray of int32, shape (p,)
-        Region of each defective unit, in ascending order of score.
-    images : ndarray of int64, shape (r,)
-        Image of each region.
-    good_rates : ndarray of float64, shape (d,)
-        Mean over the good images of the share of their units that have this score or a larger
-        one; NaN if there is no good image.
     """
 
-    unit: str
-    scores: NDArray[Any]
-    counts: NDArray[np.int64]
-    above: NDArray[np.int64]
-    at_or_above: NDArray[np.int64]
-    n_normal: int
-    regions: NDArray[np.int32]
-    images: NDArray[np.int64]
-    good_rates: NDArray[np.float64]
+    unit: str  # "image" or "pixel", for messages
+    scores: NDArray[Any]  # distinct scores of the defective units, ascending, in the dtype given
+    counts: NDArray[np.int64]  # defective units that have this score
+    above: NDArray[np.int64]  # normal units with a larger score
+    at_or_above: NDArray[np.int64]  # normal units with this score or a larger one
+    n_normal: int  # normal units in all images, those of defective images included
+    regions: NDArray[np.int32]  # region of each defective unit, in ascending order of score
+    images: NDArray[np.int64]  # image of each region
+    good_rates: NDArray[np.float64]  # mean share at or above in good images, (d,); NaN without
 
     @property
     def n_defective(self) -> int:
@@ -89,25 +70,7 @@ class Ranks:
 
 
 def rank_scores(labels: ArrayLike, scores: ArrayLike) -> Ranks:
-    """Rank the defective images among the good ones.
-
-    Parameters
-    ----------
-    labels : array-like of int or bool, shape (n,)
-        0 good, 1 defective.
-    scores : array-like of real numbers, shape (n,)
-        Higher is more anomalous; infinities are legal.
-
-    Returns
-    -------
-    Ranks
-        Units are images.
-
-    Raises
-    ------
-    MetricError
-        If shapes or types do not fit, a label is neither 0 nor 1, or a score is NaN.
-    """
+    """Rank the defective images among the good ones; labels and scores as of `evaluate_scores`."""
     values, truth = np.asarray(scores), np.asarray(labels)
     if values.ndim != 1 or truth.shape != values.shape:
         raise MetricError(
@@ -143,33 +106,13 @@ def components(
     return scores[mask], np.asarray(labels, np.int32)[mask] - np.int32(1)
 
 
-def rank_maps(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], split: Split = components
-) -> Ranks:
+def rank_maps(masks: Masks, maps: Maps, split: Split = components) -> Ranks:
     """Rank the defective pixels among the normal pixels of all images.
 
-    Maps and masks are read twice, one image at a time, so both may be loaded on access. Normal
-    pixels of good images are counted apart, one image size after the other: `Ranks.good_rates`
-    then costs no pass of its own.
-
-    Parameters
-    ----------
-    masks : sequence of ((H, W) array of bool or int, or None)
-        Non-zero where defective; None is a good image. An (n, H, W) array works too.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; infinities are legal. All of one dtype; sizes may differ.
-    split : Split
-        What the regions of a mask are; by default its 8-connected components.
-
-    Returns
-    -------
-    Ranks
-        Units are pixels.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
+    Masks and maps, as of `evaluate_maps`, are read twice, one image at a time, so both may be
+    loaded on access. Normal pixels of good images are counted apart, one image size after the
+    other: `Ranks.good_rates` then costs no pass of its own. ``split`` says what the regions of a
+    mask are.
     """
     if len(masks) != len(maps):
         raise MetricError(
@@ -192,10 +135,7 @@ def rank_maps(
 
 
 def _defects(
-    masks: Sequence[ArrayLike | None],
-    maps: Sequence[ArrayLike],
-    dtype: np.dtype[Any],
-    split: Split,
+    masks: Masks, maps: Maps, dtype: np.dtype[Any], split: Split
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64], dict[int, list[tuple[int, int]]]]:
     """Return defective units, their regions, the image of each region, and images by size.
 
@@ -220,7 +160,7 @@ def _defects(
 
 
 def read_pair(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], index: int, dtype: np.dtype[Any]
+    masks: Masks, maps: Maps, index: int, dtype: np.dtype[Any]
 ) -> tuple[NDArray[np.bool_] | None, NDArray[Any]]:
     """Read and check the mask and the map of an image."""
     scores, given = np.asarray(maps[index]), masks[index]

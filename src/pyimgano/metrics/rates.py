@@ -39,26 +39,11 @@ class Rate:
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact two-sided interval of a rate of which k of n were seen.
+    """Return the exact two-sided interval (low, high) of a rate of which k of n were seen.
 
-    It assumes that the n are independent, and holds the true rate at least as often as it says
-    (Clopper and Pearson, Biometrika 1934).
-
-    Parameters
-    ----------
-    k, n : int
-        Count, and of how many; (0, 1) is returned for 0 of 0.
-    confidence : float
-        Above 0 and below 1.
-
-    Returns
-    -------
-    low, high : float
-
-    Raises
-    ------
-    ParameterError
-        If the counts are not 0 <= k <= n or the confidence is no share.
+    It assumes that the n are independent, and holds the true rate at least as often as
+    ``confidence`` says (Clopper and Pearson, Biometrika 1934). It is (0, 1) for 0 of 0, and a
+    `ParameterError` if not 0 <= k <= n or the confidence is no share.
     """
     from scipy.special import betaincinv
 

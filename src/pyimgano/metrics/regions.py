@@ -26,77 +26,35 @@ from pyimgano.metrics.scorecard import METRICS, Evidence, figure
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from pyimgano.metrics.ranks import Ranks
+    from pyimgano.metrics.ranks import Maps, Masks, Ranks
 
 __all__ = ["aupro", "mean_pro", "region_areas", "region_pro"]
 
 _ROW = np.dtype([("image", np.int64), ("area", np.int64), ("value", np.float64)])
 
 
-def aupro(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], limit: float = 0.3
-) -> float:
-    """Return the area under the per-region overlap curve up to a false-positive rate.
+def aupro(masks: Masks, maps: Maps, limit: float = 0.3) -> float:
+    """Return the area under the per-region overlap curve up to a false-positive rate, in [0, 1].
 
     Every defect region weighs the same, whatever its area. Regions are the 8-connected components
-    of each mask; the rate is taken over all normal pixels of all images.
-
-    Parameters
-    ----------
-    masks : sequence of ((H, W) array of bool or int, or None)
-        Non-zero where defective; None is a good image.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
-    limit : float
-        False-positive rate at which the curve is cut; the area is divided by it.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
-    ParameterError
-        If the limit is not above 0 and at most 1.
+    of each mask; the rate is taken over all normal pixels of all images. The curve is cut at
+    ``limit``, by which the area is divided. Masks and maps, and errors, are as of `evaluate_maps`.
+    NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
     """
     evidence = Evidence(rank_maps(masks, maps), limits=(limit,))
     return figure("aupro", mean_pro(evidence.ranks, limit))
 
 
-def region_pro(
-    masks: Sequence[ArrayLike | None], maps: Sequence[ArrayLike], limit: float = 0.3
-) -> NDArray[np.void]:
-    """Return what each region adds to `aupro`, to see which defects are missed.
+def region_pro(masks: Masks, maps: Maps, limit: float = 0.3) -> NDArray[np.void]:
+    """Return what each region adds to `aupro`, whose parameters it has, to see which are missed.
 
-    Parameters
-    ----------
-    masks : sequence of ((H, W) array of bool or int, or None)
-        Non-zero where defective; None is a good image.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
-    limit : float
-        False-positive rate at which the curve is cut; the area is divided by it.
-
-    Returns
-    -------
-    ndarray of (image, area, value), shape (r,)
-        One row a region, in order of the images: index of its image, pixels, and area under its
-        own curve in [0, 1], whose mean over the rows is AUPRO. Values are NaN if there is no
-        normal pixel.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
-    ParameterError
-        If the limit is not above 0 and at most 1.
+    One row (image, area, value) a region, in order of the images: index of its image, pixels, and
+    area under its own curve in [0, 1], whose mean over the rows is AUPRO. Values are NaN if there
+    is no normal pixel.
     """
     ranks = Evidence(rank_maps(masks, maps), limits=(limit,)).ranks
     rows = np.empty(ranks.images.size, _ROW)

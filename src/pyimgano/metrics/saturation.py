@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from pyimgano.metrics.ranks import Maps
+
+
 __all__ = ["Channel", "aspro", "saturated_pro", "saturation_area"]
 
 Channel = tuple["ArrayLike", int]
@@ -31,26 +34,11 @@ Channel = tuple["ArrayLike", int]
 
 
 def saturation_area(area: int, threshold: float, *, relative: bool) -> int:
-    """Return how many pixels of a defect are enough.
+    """Return how many pixels of a defect of ``area`` pixels are enough: at most all.
 
-    Parameters
-    ----------
-    area : int
-        Pixels of the ground-truth channel.
-    threshold : float
-        Pixels, or a share of the area: ``saturation_threshold`` of ``defects_config.json``.
-    relative : bool
-        Whether it is a share: ``relative_saturation``.
-
-    Returns
-    -------
-    int
-        At most ``area``; a share is rounded down, as MVTec's own program does.
-
-    Raises
-    ------
-    ParameterError
-        If it is not above 0, or a share above 1.
+    ``threshold`` is a number of pixels or, if ``relative``, a share of the area, rounded down as
+    MVTec's own program does: ``saturation_threshold`` and ``relative_saturation`` of
+    ``defects_config.json``. It is a `ParameterError` if not above 0, or a share above 1.
 
     Examples
     --------
@@ -63,14 +51,13 @@ def saturation_area(area: int, threshold: float, *, relative: bool) -> int:
     return min(area, int(threshold * area if relative else threshold))
 
 
-def aspro(
-    channels: Sequence[Sequence[Channel] | None], maps: Sequence[ArrayLike], limit: float = 0.05
-) -> float:
+def aspro(channels: Sequence[Sequence[Channel] | None], maps: Maps, limit: float = 0.05) -> float:
     """Return the area under the saturated per-region overlap curve up to a false-positive rate.
 
     Every channel weighs the same. With channels that saturate at their area, which are the
     8-connected components of a mask, it is `aupro`. MVTec give the structural and the logical
-    defects each among all good images, and the mean of the two.
+    defects each among all good images, and the mean of the two. Maps, limit, result and errors are
+    those of `aupro`; a channel that is empty or has no saturation area is a `MetricError` as well.
 
     Parameters
     ----------
@@ -78,23 +65,6 @@ def aspro(
         For each image its ground-truth channels, each a mask (H, W) that is non-zero where
         defective and its saturation area in pixels; None (or none) for a good image. A saturation
         area beyond the mask's area is the whole mask.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
-    limit : float
-        False-positive rate at which the curve is cut; the area is divided by it.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN, with a `PyimganoWarning`, if one kind of pixel is missing.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, a map holds NaN, a channel is empty or
-        its saturation area is no whole number above 0.
-    ParameterError
-        If the limit is not above 0 and at most 1.
 
     Examples
     --------
@@ -106,7 +76,7 @@ def aspro(
 
 
 def saturated_pro(
-    channels: Sequence[Sequence[Channel] | None], maps: Sequence[ArrayLike], limit: float
+    channels: Sequence[Sequence[Channel] | None], maps: Maps, limit: float
 ) -> float | str:
     """Return `aspro`, or why it is undefined."""
 

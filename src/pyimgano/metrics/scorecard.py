@@ -17,26 +17,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from pyimgano.metrics.ranks import Maps, Masks
+
+
 __all__ = ["METRICS", "Evidence", "Metric", "evaluate_maps", "evaluate_scores", "figure", "fill_in"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What a metric may look at.
+    """What a metric may look at: the counts that all share, and what was ranked.
 
-    Parameters
-    ----------
-    ranks : Ranks
-        The counts that all metrics share.
-    masks, maps : sequence of arrays
-        What was ranked; empty when only scores are evaluated.
-    limits : tuple of float
-        False-positive rates up to which areas are taken.
+    Masks and maps are empty when only scores are evaluated. ``limits`` are false-positive rates, up
+    to which areas are taken.
     """
 
     ranks: Ranks
-    masks: Sequence[ArrayLike | None] = ()
-    maps: Sequence[ArrayLike] = ()
+    masks: Masks = ()
+    maps: Maps = ()
     limits: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,9 +82,7 @@ def evaluate_scores(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
 
 
 def evaluate_maps(
-    masks: Sequence[ArrayLike | None],
-    maps: Sequence[ArrayLike],
-    limits: Sequence[float] = (0.3, 0.05),
+    masks: Masks, maps: Maps, limits: Sequence[float] = (0.3, 0.05)
 ) -> dict[str, Any]:
     """Evaluate anomaly maps with every metric of maps.
 
@@ -96,7 +91,8 @@ def evaluate_maps(
     masks : sequence of ((H, W) array of bool or int, or None)
         Non-zero where defective; None is a good image.
     maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
+        Higher is more anomalous; infinities are legal. All of one dtype; sizes may differ. An (n,
+        H, W) array works too.
     limits : sequence of float
         False-positive rates at which AUPRO is cut.
 

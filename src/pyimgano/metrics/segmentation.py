@@ -18,9 +18,9 @@ from pyimgano.metrics.ranks import rank_maps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from pyimgano.metrics.ranks import Ranks
+    from pyimgano.metrics.ranks import Maps, Masks, Ranks
 
 __all__ = ["evaluate_segmentation", "segmentation_of"]
 
@@ -28,40 +28,17 @@ _DECADES = 10 ** np.arange(1, 19)
 
 
 def evaluate_segmentation(
-    masks: Sequence[ArrayLike | None],
-    maps: Sequence[ArrayLike],
-    threshold: float,
-    kinds: Sequence[str] | None = None,
+    masks: Masks, maps: Maps, threshold: float, kinds: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Evaluate anomaly maps at a given pixel threshold.
+    """Evaluate maps, with masks as of `evaluate_maps`, at the threshold of flagged pixels.
 
-    Parameters
-    ----------
-    masks : sequence of ((H, W) array of bool or int, or None)
-        Non-zero where defective; None is a good image.
-    maps : sequence of (H, W) arrays of real numbers
-        Higher is more anomalous; all of one dtype; sizes may differ. An (n, H, W) array works too.
-    threshold : float
-        Pixels above it are flagged.
-    kinds : sequence of str, optional
-        Kind of defect of each image.
-
-    Returns
-    -------
-    dict
-        ``threshold``; of the pixels of all images together ``precision``, ``recall``, ``f1`` (the
-        SegF1, which is the Dice coefficient), ``iou`` and ``fpr``, the share of flagged normal
-        pixels; ``regions``, ``by_defect`` (by kind, if given) and ``by_area`` (by decade of the
-        area in pixels: ``"1-9"``, ``"10-99"``, ...) with ``count`` found, ``of`` and ``rate``; and
-        ``undefined``: the reason for each figure that is NaN. Regions of one image are not
-        independent, so that their rates have no binomial interval.
-
-    Raises
-    ------
-    MetricError
-        If numbers of images, shapes or dtypes do not fit, or a map holds NaN.
-    ParameterError
-        If the threshold is NaN, or there is not one kind an image.
+    ``kinds`` are the kinds of defects, one an image. The card holds ``threshold``; of the pixels of
+    all images together ``precision``, ``recall``, ``f1`` (the SegF1, which is the Dice
+    coefficient), ``iou`` and ``fpr``, the share of flagged normal pixels; ``regions``,
+    ``by_defect`` (by kind, if given) and ``by_area`` (by decade of the area in pixels: ``"1-9"``,
+    ``"10-99"``, ...) with ``count`` found, ``of`` and ``rate``; and ``undefined``: the reason for
+    each figure that is NaN. Regions of one image are not independent, so that their rates have no
+    binomial interval.
 
     Examples
     --------
@@ -74,10 +51,7 @@ def evaluate_segmentation(
 
 
 def segmentation_of(
-    ranks: Ranks,
-    maps: Sequence[ArrayLike],
-    threshold: float,
-    kinds: Sequence[str] | None = None,
+    ranks: Ranks, maps: Maps, threshold: float, kinds: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return what `evaluate_segmentation` does, from ranks that were counted before."""
     if math.isnan(threshold) or (kinds is not None and len(kinds) != len(maps)):

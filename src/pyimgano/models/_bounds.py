@@ -72,15 +72,14 @@ def slack(d: int, dtype: DTypeLike = np.float32) -> float:
 
 
 def fold_queries(
-    shifted: NDArray[Any], norms: NDArray[np.float64], c: float = 0.0
+    shifted: NDArray[Any], norms: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return the columns [-2 x, 1, -2 c |x|] and what turns a squared limit into one of products.
 
-    A pair can be nearer than r only if its product is at most r^2 + offset. ``c`` is `slack`, or
-    more where the rows are only near to what they stand for.
+    A pair can be nearer than r only if its product is at most r^2 + offset.
     """
     n, d = shifted.shape
-    c = c or slack(d, shifted.dtype)
+    c = slack(d, shifted.dtype)
     folded = np.empty((n, d + 2), shifted.dtype)
     np.multiply(shifted, -2, out=folded[:, :d])
     folded[:, d] = 1
@@ -89,10 +88,10 @@ def fold_queries(
     return folded, underflow - (1 - c) * norms**2
 
 
-def fold_rows(folded: NDArray[Any], norms: NDArray[np.float64], c: float = 0.0) -> None:
-    """Complete the columns [y, (1 - c) |y|^2, |y|] of which the first d are there."""
+def fold_rows(folded: NDArray[Any], norms: NDArray[np.float64]) -> None:
+    """Complete the columns [y, (1 - c) |y|^2, |y|] of which the first d are there; c is `slack`."""
     d = folded.shape[1] - 2
-    folded[:, d] = (1 - (c or slack(d, folded.dtype))) * norms**2
+    folded[:, d] = (1 - slack(d, folded.dtype)) * norms**2
     folded[:, d + 1] = norms
 
 

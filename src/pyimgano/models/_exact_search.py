@@ -123,15 +123,14 @@ class Nearest:
 class Short(Protocol):
     """A cheaper lower bound of all distances, such as `pyimgano.models._sketch.Sketch`."""
 
-    @property
-    def folded(self) -> NDArray[np.float32]:
-        """The rows, as `fold_rows` does."""
+    def tile(self, chosen: Indices) -> NDArray[np.float32]:
+        """Return some rows, as `fold_rows` does."""
         ...
 
     def fold(
         self, shifted: NDArray[np.float32], norms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return centred queries as `fold_queries` does, to be multiplied with ``folded``."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+        """Return centred queries as `fold_queries` does, and what tiles may overstate of each."""
         ...
 
 
@@ -152,7 +151,7 @@ def search(
         folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
         for chosen, tile in bank.tiles(k):
             at = _Tile(bank, queries[part], exclude[part], found, chosen, buffers)
-            if sketch and short and at.settled(short, sketch.folded[chosen], folded, tile):
+            if sketch and short and at.settled(sketch, short, folded, tile):
                 continue
             short = None  # these queries lie too far off for it: their other tiles go the long way
             at.finish(*folded, tile)
@@ -181,13 +180,13 @@ class _Tile:
 
     def settled(
         self,
-        short: tuple[NDArray[np.float32], NDArray[np.float64]],
-        rows: NDArray[np.float32],
+        sketch: Short,
+        short: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]],
         folded: tuple[NDArray[np.float32], NDArray[np.float64]],
         tile: NDArray[np.float32],
     ) -> bool:
         """Enter the nearest by short forms, unless they rule out too little to be worth it."""
-        self._screen(*short, rows)
+        self._screen(short[0], short[1], sketch.tile(self.chosen), short[2])
         which, columns = self._pairs()
         if len(which) * _PAIR > self.within.size:
             return False
@@ -206,20 +205,24 @@ class _Tile:
         self._enter(*self._pairs())
 
     def _screen(
-        self, folded: NDArray[np.float32], offset: NDArray[np.float64], rows: NDArray[np.float32]
+        self,
+        folded: NDArray[np.float32],
+        offset: NDArray[np.float64],
+        rows: NDArray[np.float32],
+        error: NDArray[np.float64] | float = 0.0,
     ) -> None:
         """Mark the pairs that a product does not rule out, the nearest by it entered first."""
         np.matmul(folded, rows.T, out=self.lower)
         _hide(self.lower, self.bank, self.exclude, self.chosen)
         for pairs in self.known:
             self.lower[pairs] = np.inf
-        np.less_equal(self.lower, _limit(self.nearest, offset), out=self.within)
+        np.less_equal(self.lower, _limit(self.nearest, offset, error), out=self.within)
         if np.count_nonzero(self.within) > self.most:
             seeds = _smallest(self.lower, self.nearest.squared.shape[1])
             self._enter(*seeds)
             self.lower[seeds] = np.inf
             self.known.append(seeds)
-            np.less_equal(self.lower, _limit(self.nearest, offset), out=self.within)
+            np.less_equal(self.lower, _limit(self.nearest, offset, error), out=self.within)
 
     def _pairs(self) -> tuple[Indices, Indices]:
         which, columns = np.divmod(np.flatnonzero(self.within), len(self.chosen))
@@ -270,9 +273,12 @@ def _paired(
     return products
 
 
-def _limit(nearest: Nearest, offset: NDArray[np.float64]) -> NDArray[np.float32]:
+def _limit(
+    nearest: Nearest, offset: NDArray[np.float64], error: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float32]:
     """Return what a product must not exceed (n, 1), rounded up; hidden pairs always exceed it."""
-    limit = np.minimum(nearest.squared[:, -1] + offset, float(_LARGEST) / 2).astype(np.float32)
+    squared = (np.sqrt(nearest.squared[:, -1]) + error) ** 2
+    limit = np.minimum(squared + offset, float(_LARGEST) / 2).astype(np.float32)
     return np.nextafter(limit, _LARGEST)[:, None]
 
 

@@ -8,12 +8,12 @@ quarter as deep rules out nearly all pairs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from pyimgano.models._bounds import centred, fold_queries, fold_rows, norms_of, slack
+from pyimgano.models._bounds import centred, fold_queries, fold_rows, norms_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,29 +26,39 @@ _LEAST = 64, 2048  # columns and rows from which on a sketch pays
 _ENERGY = 0.8
 _SAMPLE = 4096
 _TILE = 2048
-_ROUNDING = 2e-6
-"""What a short form is off by, as a share of (|x| + |y|)^2 in a squared distance.
+_LARGEST = 127
+_MOVED = 1e-6
+"""How far a short form may lie from where exact arithmetic has it, as a share of its length.
 
-The shift and the rounding to float32 move each of the two by at most 2^-24 of its length; what is
-left over is the root of a difference whose float64 error is below 1e-13 of the squared length, so
-its error is below 4e-7 of the length. Twice the sum of these, with some to spare.
+The shift and the rounding to float32 move it by at most 2^-24 of its length each; what is left over
+is the root of a difference whose float64 error is below 1e-13 of the squared length, so its error
+is below 4e-7 of the length.
 """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sketch:
-    """Short forms of the rows of a bank, in about a quarter of their memory or less.
+    """Short forms of the rows of a bank, in about a sixteenth of its memory or less.
+
+    They are kept in one byte a column. What that moves is measured, so the distance of a query to
+    what the bytes stand for, less its ``error``, overstates none either.
 
     Parameters
     ----------
     axes : ndarray of float64, shape (d, p)
         The axes on which rows are projected.
-    folded : ndarray of float32, shape (n, p + 3)
-        The short forms, folded as `fold_rows` does.
+    codes : ndarray of int8, shape (n, p + 1)
+        The short forms, in ``steps``.
+    steps : ndarray of float32, shape (p + 1,)
+        What 1 stands for in each column.
+    error : float
+        The longest way from a row's short form in exact arithmetic to what its codes stand for.
     """
 
     axes: NDArray[np.float64]
-    folded: NDArray[np.float32]
+    codes: NDArray[np.int8]
+    steps: NDArray[np.float32]
+    error: float = 0.0
 
     @classmethod
     def of(cls, bank: Bank) -> Self | None:
@@ -61,30 +71,41 @@ class Sketch:
         energies, axes = np.linalg.eigh(sample.T @ sample)
         if not energies[-p:].sum() > _ENERGY * energies.sum():
             return None
-        made = cls(np.ascontiguousarray(axes[:, -p:]), np.empty((n, p + 3), np.float32))
-        for start in range(0, n, _TILE):
-            part = slice(start, start + _TILE)
-            rows, norms = made.shorten(*centred(bank.rows[part], bank.shift))
-            made.folded[part, :-2] = rows
-            fold_rows(made.folded[part], norms, made.slack)
-        return made
-
-    @property
-    def slack(self) -> float:
-        """As `slack`: how far a product may lie above the squared distance of the rows."""
-        return slack(self.axes.shape[1] + 1) + _ROUNDING
+        codes, steps = np.empty((n, p + 1), np.int8), np.zeros(p + 1, np.float32)
+        made = cls(np.ascontiguousarray(axes[:, -p:]), codes, steps)
+        parts = [slice(start, start + _TILE) for start in range(0, n, _TILE)]
+        for part in parts:
+            np.maximum(steps, np.abs(made._short(bank, part)).max(axis=0), out=steps)
+        steps /= _LARGEST
+        steps[steps < np.finfo(np.float32).tiny] = 0
+        far = 0.0
+        for part in parts:
+            short = made._short(bank, part)
+            codes[part] = np.rint(np.divide(short, steps, where=steps > 0, out=0 * short))
+            far = max(far, norms_of(short.astype(np.float64) - codes[part] * steps).max())
+        return replace(made, error=far * (1 + 1e-9) + _MOVED * bank.norms.max())
 
     def shorten(
         self, shifted: NDArray[np.float32], norms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the short forms (m, p + 1) of centred rows of known norms, and their norms."""
+    ) -> NDArray[np.float32]:
+        """Return the short forms (m, p + 1) of centred rows of known norms."""
         axial = shifted @ self.axes
         rest = norms**2 - np.einsum("ij,ij->i", axial, axial)
-        short = np.column_stack([axial, np.sqrt(np.maximum(rest, 0))]).astype(np.float32)
-        return short, norms_of(short)
+        return np.column_stack([axial, np.sqrt(np.maximum(rest, 0))]).astype(np.float32)
+
+    def _short(self, bank: Bank, part: slice) -> NDArray[np.float32]:
+        return self.shorten(*centred(bank.rows[part], bank.shift))
 
     def fold(
         self, shifted: NDArray[np.float32], norms: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return centred queries folded as `fold_queries` does, and their offsets."""
-        return fold_queries(*self.shorten(shifted, norms), self.slack)
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+        """Return centred queries folded as `fold_queries` does, their offsets, and their errors."""
+        short = self.shorten(shifted, norms)
+        return *fold_queries(short, norms_of(short)), self.error + _MOVED * norms
+
+    def tile(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what the codes of some rows stand for, folded as `fold_rows` does."""
+        folded = np.empty((len(chosen), len(self.steps) + 2), np.float32)
+        np.multiply(self.codes[chosen], self.steps, out=folded[:, :-2])
+        fold_rows(folded, norms_of(folded[:, :-2]))
+        return folded

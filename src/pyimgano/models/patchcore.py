@@ -11,12 +11,16 @@ import numpy as np
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
+from pyimgano.features.base import NamedChannels
 from pyimgano.models._coreset import greedy_k_center
 from pyimgano.models._neighbourhood import check_neighbourhood, pooled
 from pyimgano.models.knn_index import NearestNeighborIndex, create_index
+from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["PatchCore"]
@@ -27,6 +31,7 @@ NOBODY = -1
 class _Learned:
     bank_: NDArray[np.float32]
     bank_blocks_: NDArray[np.int64]
+    bank_origins_: NDArray[np.int32]
     n_rows_: int
     n_sampled_: int
     index_: NearestNeighborIndex
@@ -87,29 +92,35 @@ class PatchCore(_Learned, FeatureDetector):
         n, height, width, _ = features.shape
         generator = np.random.default_rng(self.seed)
         cells = min(height * width, max(1, self.max_rows // n))
-        parts, owners = [], []
+        parts, origins = [], []
         for block in np.unique(blocks):
-            rows = self._rows(features[blocks == block], cells, generator)
+            members = np.flatnonzero(blocks == block)
+            rows, places = self._rows(features[members], cells, generator)
             least = min(len(rows), max(self.n_neighbors, self.reweight))
             count = max(math.ceil(self.coreset * len(rows)), least)
-            parts.append(rows[greedy_k_center(rows, count, self.seed)])
-            owners.append(np.full(count, block, np.int64))
+            kept = greedy_k_center(rows, count, self.seed)
+            parts.append(rows[kept])
+            origins.append(np.stack([members[kept // cells], places[kept]], axis=1))
         self.n_rows_, self.n_sampled_ = n * height * width, n * cells
-        self.bank_, self.bank_blocks_ = np.concatenate(parts), np.concatenate(owners)
+        self.bank_ = np.concatenate(parts)
+        self.bank_origins_ = np.concatenate(origins).astype(np.int32)  # image, cell of its grid
+        self.bank_blocks_ = blocks[self.bank_origins_[:, 0]]
         self._index()
 
     def _rows(
         self, features: NDArray[np.float32], cells: int, generator: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """Return ``cells`` patches of each image, (n * cells, d)."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return ``cells`` patches of each image, (n * cells, d), and the cell of each."""
         n, height, width, dimension = features.shape
         rows = pooled(features, self.neighbourhood, self.layers_).reshape(
             n, height * width, dimension
         )
+        chosen = np.tile(np.arange(height * width), (n, 1))
         if cells < height * width:
-            chosen = [np.sort(generator.permutation(height * width)[:cells]) for _ in range(n)]
+            drawn = [generator.permutation(height * width)[:cells] for _ in range(n)]
+            chosen = np.sort(np.stack(drawn), axis=1)
             rows = np.stack([rows[i, chosen[i]] for i in range(n)])
-        return rows.reshape(n * cells, dimension)
+        return rows.reshape(n * cells, dimension), chosen.ravel()
 
     def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
         return self._search(features, np.full(len(features), NOBODY, np.int64))
@@ -146,6 +157,42 @@ class PatchCore(_Learned, FeatureDetector):
         gaps = np.linalg.norm(patches[:, None].astype(np.float64) - self.bank_[around], axis=2)
         log_share = distances - np.logaddexp.reduce(gaps, axis=1)
         return np.asarray(-np.expm1(np.minimum(log_share, 0)) * distances)
+
+    def _explain(
+        self, image: NDArray[np.uint8], places: Sequence[tuple[float, float]]
+    ) -> list[Evidence]:
+        features = self._standardise(self._embed([image]))
+        grid = features.shape[1], features.shape[2]
+        rows = pooled(features, self.neighbourhood, self.layers_)[0]
+        cells = [self._cell_at(place, grid) for place in places]
+        patches = np.stack([rows[cell] for cell in cells])
+        distances, nearest = self.index_.kneighbors(patches, 1)
+        reach = self.neighbourhood // 2
+        found = []
+        for patch, cell, far, row in zip(
+            patches, cells, distances[:, 0], nearest[:, 0], strict=True
+        ):
+            good, place = self.bank_origins_[row].tolist()
+            found.append(
+                Evidence(
+                    box=self._box_of(cell, grid, reach),
+                    distance=float(far),
+                    good=good,
+                    good_box=self._box_of(divmod(place, grid[1]), grid, reach),
+                    shares=self._shares((patch - self.bank_[row]).astype(np.float64) ** 2),
+                )
+            )
+        return found
+
+    def _shares(self, squares: NDArray[np.float64]) -> dict[str, float]:
+        """Return what each family of channels has of a squared distance, the most first."""
+        extractor: object = self.extractor_
+        if not isinstance(extractor, NamedChannels) or not squares.sum():
+            return {}
+        shares: dict[str, float] = {}
+        for family, square in zip(extractor.families, squares.tolist(), strict=True):
+            shares[family] = shares.get(family, 0.0) + square / float(squares.sum())
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     def _index(self) -> None:
         self.index_ = create_index(self.index).fit(self.bank_, self.bank_blocks_)

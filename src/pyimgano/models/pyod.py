@@ -36,13 +36,14 @@ which good images need not have (CBLOF), whose sign turns where there are more c
 (QMCD), that are made of other detectors, and networks.
 """
 
+_NO_BLOCK = -1
 _OURS = {"contamination": "contamination", "random_state": "seed"}
 
 
 class _Learned:
     rows_: NDArray[np.float32]
-    kept_: NDArray[np.int64]
-    model_: Any
+    blocks_: NDArray[np.int64]
+    models_: dict[int, tuple[NDArray[np.int64], Any]]
 
 
 @DETECTORS.register(
@@ -76,6 +77,11 @@ class PyOD(_Learned, FeatureDetector):
     An image is judged in a call of its own, because ECOD and COPOD rank new rows among each other
     too. Columns in which all rows agree are left out. A model file keeps the rows, and the method
     learns from them anew when it is loaded: on one thread, so that it learns the same.
+
+    Of whole images there are few rows, and the scores of many methods grow or fall with their
+    number: those of ECOD as its logarithm, so that a model of 4 images would reject most good
+    parts at the threshold that models of 3 set. Where the threshold comes from left-out images, an
+    image's score is therefore the mean of the models that set it, each without one block.
     """
 
     method: str = "ECOD"
@@ -115,18 +121,26 @@ class PyOD(_Learned, FeatureDetector):
     def _settings(self, *, masked: bool) -> tuple[Setting, ...]:
         return super()._settings(masked=masked) if self.draws else (Setting(),)
 
-    def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:  # noqa: ARG002
+    def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
         rows = self._rows(features)
-        flat = rows.reshape(-1, rows.shape[2])
+        flat, owners = rows.reshape(-1, rows.shape[2]), np.repeat(blocks, rows.shape[1])
         if len(flat) > self.max_rows:  # one at random of each of so many equal runs: of all images
             ends = np.arange(self.max_rows + 1) * len(flat) // self.max_rows
-            flat = flat[np.random.default_rng(self.seed).integers(ends[:-1], ends[1:])]
+            drawn = np.random.default_rng(self.seed).integers(ends[:-1], ends[1:])
+            flat, owners = flat[drawn], owners[drawn]
         self.rows_ = np.ascontiguousarray(flat, np.float32)
+        self.blocks_ = np.zeros_like(owners) if self.draws else owners
         self._learn_rows()
 
     def _learn_rows(self) -> None:
-        self.kept_ = np.flatnonzero(np.ptp(self.rows_, axis=0) > 0)
-        if not self.kept_.size:
+        blocks = np.unique(self.blocks_)
+        left_out = blocks.tolist() if len(blocks) > 1 else [_NO_BLOCK]
+        self.models_ = {b: self._learned(self.rows_[self.blocks_ != b]) for b in left_out}
+
+    def _learned(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], Any]:
+        """Return the columns in which rows differ, and a model of them."""
+        kept = np.flatnonzero(np.ptp(rows, axis=0) > 0)
+        if not kept.size:
             raise InputError(
                 "vision_pyod needs at least two good images that differ, and three to set a "
                 "threshold from them"
@@ -135,22 +149,37 @@ class PyOD(_Learned, FeatureDetector):
         limits = require("threadpoolctl", extra="pyod", purpose="vision_pyod").threadpool_limits
         try:
             with limits(1):
-                model.fit(self._columns(self.rows_))
+                model.fit(rows[:, kept].astype(np.float64))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            count, dimension = self.rows_.shape
+            count, dimension = rows.shape
             text = " ".join(str(error).split())
             raise ParameterError(
                 f"PyOD's {self.method} cannot learn from {count} rows of {dimension} numbers with "
                 f"method_params={self.method_params}: {text}"
             ) from error
-        self.model_ = model
+        return kept, model
+
+    def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:
+        if self.draws:
+            return super()._held_out(features, blocks)
+        rows = self._rows(features)
+        found = [self._judge(row, block) for row, block in zip(rows, blocks.tolist(), strict=True)]
+        return _whole(np.array(found))
 
     def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
-        found = [self.model_.decision_function(self._columns(r)) for r in self._rows(features)]
-        scores = np.asarray(found, np.float64)
+        found = [
+            np.mean([self._judge(rows, block) for block in self.models_], axis=0)
+            for rows in self._rows(features)
+        ]
         if self.draws:
-            return PatchScores(scores.reshape(features.shape[:3]).astype(np.float32))
-        return PatchScores(np.zeros((len(scores), 1, 1), np.float32), scores[:, 0])
+            return PatchScores(np.reshape(found, features.shape[:3]).astype(np.float32))
+        return _whole(np.array(found))
+
+    def _judge(self, rows: NDArray[np.float32], block: int) -> NDArray[np.float64]:
+        """Score the rows of an image by the model without a block."""
+        kept, model = self.models_[block]
+        scores: NDArray[np.float64] = model.decision_function(rows[:, kept].astype(np.float64))
+        return scores
 
     def _rows(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the rows (n, m, d) that n images give."""
@@ -163,17 +192,19 @@ class PyOD(_Learned, FeatureDetector):
         ]
         return np.array(pooled, np.float32).reshape(count, 1, 2 * dimension)
 
-    def _columns(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return rows[:, self.kept_].astype(np.float64)
-
     def _state(self) -> dict[str, Any]:
         state = super()._state()
-        del state["model_"], state["kept_"]
+        del state["models_"]
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:
         super()._restore(state)
         self._learn_rows()
+
+
+def _whole(scores: NDArray[np.float64]) -> PatchScores:
+    """Return the scores (n, 1) of whole images."""
+    return PatchScores(np.zeros((len(scores), 1, 1), np.float32), scores[:, 0])
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pyimgano.runs.executors import Executor
     from pyimgano.runs.jobs import Work
 
-__all__ = ["benchmark"]
+__all__ = ["benchmark", "join_boards"]
 
 FACTS, TABLE = "benchmark.json", "leaderboard.csv"
+PLACE = ("dataset", "category", "detector", "extractor", "settings", "protocol", "shots", "seed")
 HOW = {
     "fit_seconds, ms_per_image": "as if no feature had been cached; other work on the machine, "
     "and workers side by side, slow them down",
@@ -102,6 +103,40 @@ def benchmark(
         if work.cache.parent == work.out:
             shutil.rmtree(work.cache, ignore_errors=True)
     return [row for job in jobs for row in rows_of(found[job.id])]
+
+
+def join_boards(boards: Sequence[Path], out: Path, command: str = "") -> None:
+    """Write one table, for `write_leaderboard`, of the rows of several.
+
+    Of rows in one place (`PLACE`) that of the board named last counts. Where the boards were
+    measured in different surroundings, all of these are listed.
+
+    Raises
+    ------
+    InputError
+        If a board cannot be read, or the directory is that of a benchmark with jobs of its own.
+    OutputError
+        If the directory holds something else, or cannot be written.
+    """
+    from pyimgano.runs.leaderboard import read_facts_of_board
+    from pyimgano.runs.leaderboard_methods import read_rows
+
+    if (out / "jobs").exists():
+        raise InputError(f"a benchmark writes its own table into {out}: give another folder")
+    rows = {tuple(row[n] for n in PLACE): row for home in boards for row in read_rows(home / TABLE)}
+    found = [read_facts_of_board(home / FACTS) for home in boards]
+    around: list[Any] = []
+    for facts in found:
+        own = [{name: facts.get(name) for name in ("versions", "machine")}]
+        around += [
+            one for one in facts.get("surroundings", {}).values() or own if one not in around
+        ]
+    told = around[0] if len(around) == 1 else {"surroundings": dict(enumerate(around, 1))}
+    facts = {"format": 1, "command": command, **told, "measured": HOW}
+    lines = [csv_line([rows[place].get(c, "") for c in COLUMNS]) for place in sorted(rows)]
+    with claimed(out, "a benchmark", _refuse_others):
+        write_atomic(out / FACTS, to_json(facts, indent=1) + b"\n")
+        write_atomic(out / TABLE, b"".join([csv_line(COLUMNS), *lines]))
 
 
 def _refuse_others(out: Path) -> None:

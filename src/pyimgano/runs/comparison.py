@@ -37,39 +37,17 @@ _WHOLE = {
     "aupimo": "AUPIMO",
     "aspro_0.05_mean_of_kinds": "AU-sPRO 0.05, mean of kinds",
 }
-_TOLD = (
-    "data",
-    "detector",
-    "threshold",
-    "pixel_threshold",
-    "certainty",
-    "timing",
-    "versions",
-    "machine",
-)
+_TOLD: tuple[str, ...] = ("data", "detector", "threshold", "pixel_threshold", "certainty")
+_TOLD += ("timing", "versions", "machine")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One side of a comparison.
+    """One side of a comparison: its name, what ``run.json`` says, and its images in common.
 
-    Attributes
-    ----------
-    letter, name : str
-        How the page calls it: A and so on; detector and extractor.
-    folder : Path
-        Where it is.
-    facts : dict
-        What ``run.json`` says.
-    rows : list of dict
-        Of the images in common, in the order of all runs.
-    total : int
-        How many images it has.
-    counts : dict
-        Verdicts of the images in common; see `tallies`.
-    metrics : dict
-        Of the images in common that every run scored: ``auroc``, ``ap``, ``f1max``, and
-        ``intervals``; of the whole run, if all its images are in common, those of pixels.
+    ``total`` is how many images it has, ``counts`` are `tallies` of those in common. ``metrics``
+    are of the images in common that every run scored: ``auroc``, ``ap``, ``f1max``, and
+    ``intervals``; of the whole run, if all its images are in common, those of pixels.
     """
 
     letter: str
@@ -83,31 +61,12 @@ class Run:
 
 
 def write_comparison(runs: Sequence[str | Path], out: str | Path) -> Path:
-    """Write ``comparison.html``: runs side by side on the images that all of them have.
+    """Write ``comparison.html``: two to 26 runs side by side on the images that all of them have.
 
     Images are the same if their paths are, or the bytes of their files. Images whose labels
-    contradict each other are left out, and counted.
-
-    Parameters
-    ----------
-    runs : sequence of str or Path
-        Two to 26 run directories.
-    out : str or Path
-        The directory of the file; made if need be.
-
-    Returns
-    -------
-    Path
-        The page: one file that loads nothing.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two runs, or more than 26.
-    InputError
-        If a directory holds no run.
-    OutputError
-        If the file cannot be written.
+    contradict each other are left out, and counted. Returns the page, one file that loads nothing,
+    in the directory ``out``, which is made if need be. A directory without a run is an
+    `InputError`.
     """
     if not 2 <= len(runs) <= 26:
         raise ParameterError(f"a comparison takes 2 to 26 runs, got {len(runs)}")
@@ -166,11 +125,7 @@ def _view(folders: list[Path], home: Path) -> dict[str, Any]:
         "runs": runs,
         "n": len(common),
         "contradicting": len(matched) - len(common),
-        "pixels": {
-            name: title
-            for name, title in _WHOLE.items()
-            if any(run.metrics.get(name) for run in runs)
-        },
+        "pixels": {k: v for k, v in _WHOLE.items() if any(run.metrics.get(k) for run in runs)},
         "labelled": any(label is not None for label in labels),
         "pairs": [compare(common, labels, a, b) for a, b in combinations(range(len(runs)), 2)],
         "roc": roc_lines([run.rows for run in runs], labels),
@@ -205,18 +160,8 @@ def _runs(
         if rows and len(rows) == len(table):
             noted = facts.get("metrics") or {}
             metrics |= {name: noted[name] for name in _WHOLE if noted.get(name) is not None}
-        runs.append(
-            Run(
-                chr(ord("A") + place),
-                _name(facts),
-                folder,
-                facts,
-                rows,
-                len(table),
-                tallies(rows),
-                metrics,
-            )
-        )
+        told = (chr(ord("A") + place), _name(facts), folder, facts)
+        runs.append(Run(*told, rows, len(table), tallies(rows), metrics))
     return runs
 
 

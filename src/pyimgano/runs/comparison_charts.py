@@ -22,21 +22,11 @@ _DRAWN = 3000
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of two runs, each over its threshold, on logarithmic axes of one scale.
+    """The scores of two runs, each over its threshold, on logarithmic axes of one scale."""
 
-    Attributes
-    ----------
-    dots : list of (str, float, float)
-        Kind of image, and place.
-    at : float
-        Where the threshold stands, from the left and from below.
-    low, high : float
-        Ends of both axes, in thresholds.
-    """
-
-    dots: list[tuple[str, float, float]]
-    at: float
-    low: float
+    dots: list[tuple[str, float, float]]  # kind of image, and place
+    at: float  # where the threshold stands, from the left and from below
+    low: float  # ends of both axes, in thresholds
     high: float
 
 
@@ -66,12 +56,9 @@ def score_map(tables: Sequence[Sequence[Row]], labels: Sequence[int | None]) -> 
     def place(value: float) -> float:
         return SIDE * (value - low) / (high - low)
 
-    return Scores(
-        [(kind, place(a), SIDE - place(b)) for kind, a, b in found[:: -(-len(found) // _DRAWN)]],
-        place(0.0),
-        10**low,
-        10**high,
-    )
+    drawn = found[:: -(-len(found) // _DRAWN)]
+    dots = [(kind, place(a), SIDE - place(b)) for kind, a, b in drawn]
+    return Scores(dots, place(0.0), 10**low, 10**high)
 
 
 def _ratio(row: Row) -> float | None:

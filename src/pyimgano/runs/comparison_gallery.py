@@ -21,17 +21,7 @@ Both = tuple["Row", ...]
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """One way to disagree, and its images.
-
-    Attributes
-    ----------
-    title, text : str
-        What it is.
-    total : int
-        How many images.
-    rows : list of (int or None, tuple of Row)
-        Label and both rows of those that are shown: the farthest apart first.
-    """
+    """One way to disagree, and the images shown, with their labels: farthest apart first."""
 
     title: str
     text: str

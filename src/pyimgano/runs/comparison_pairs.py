@@ -25,23 +25,11 @@ KINDS = {DEFECT: "defective", GOOD: "good", None: "unlabelled"}
 
 @dataclass(frozen=True, slots=True)
 class Discordance:
-    """Images of one kind that exactly one of two runs judged NG.
-
-    Attributes
-    ----------
-    kind : str
-        Defective, good or unlabelled.
-    n : int
-        Images that both judged.
-    only_a, only_b : int
-        NG in one run alone.
-    p : float
-        Of McNemar's exact test.
-    """
+    """Images of one kind that exactly one of two runs judged NG."""
 
     kind: str
-    n: int
-    only_a: int
+    n: int  # images that both judged
+    only_a: int  # NG in one run alone
     only_b: int
 
     @property
@@ -52,23 +40,11 @@ class Discordance:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How two runs compare.
-
-    Attributes
-    ----------
-    a, b : int
-        Which runs.
-    auroc : Comparison or None
-        DeLong's test, where both kinds of image were scored at least twice.
-    discordances : list of Discordance
-        By kind of image.
-    verdicts : Counter
-        Images by both verdicts.
-    """
+    """How two runs compare."""
 
     a: int
     b: int
-    auroc: Comparison | None
+    auroc: Comparison | None  # where both kinds of image were scored at least twice
     discordances: list[Discordance]
     verdicts: Counter[tuple[str, str]]
 
@@ -106,9 +82,8 @@ def compare(common: Sequence[Sequence[Row]], labels: Sequence[int | None], a: in
             if known == label and {x["verdict"], y["verdict"]} <= {Verdict.OK, Verdict.NG}
         ]
         if verdicts:
-            counts = [
-                verdicts.count(one) for one in ((Verdict.NG, Verdict.OK), (Verdict.OK, Verdict.NG))
-            ]
+            only_a, only_b = (Verdict.NG, Verdict.OK), (Verdict.OK, Verdict.NG)
+            counts = (verdicts.count(only_a), verdicts.count(only_b))
             found.append(Discordance(kind, len(verdicts), *counts))
     return Pair(
         a, b, _auroc(pairs), found, Counter((x["verdict"], y["verdict"]) for _, x, y in pairs)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyimgano.calibration import SUSPECT_Z, suspicion
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector
@@ -20,7 +19,7 @@ from pyimgano.runs.report import write_report
 from pyimgano.runs.scorecard import curves_and_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from pyimgano.datasets.base import Dataset
@@ -85,15 +84,18 @@ def predict(
         Number of images by verdict.
     """
     counts: dict[str, int] = {}
+    judged: list[Inspection] = []
     with RunWriter(
         out, command="predict", overlays=overlays, maps=maps, report=partial(write_report, home=out)
     ) as run:
         run.note(**describe_detector(detector))
         for one in detector.inspect(sources):
             run.add(one)
+            judged.append(dataclasses.replace(one, map=None, regions=()))
             counts[str(one.verdict)] = counts.get(str(one.verdict), 0) + 1
             if progress is not None:
                 progress(one)
+        run.note(**_drifted(detector, judged))
     return counts
 
 
@@ -167,12 +169,21 @@ def measure(
         run.note(
             metrics=measured,
             curves=curves,
+            **_drifted(detector, inspections),
             timing={
                 "fit_seconds": round(fitted - started, 3),
                 "ms_per_image": round(1000 * seconds / max(1, len(judged)), 2),
             },
         )
     return Evaluation(inspections, measured, detector)
+
+
+def _drifted(detector: Detector, judged: Iterable[Inspection]) -> dict[str, Any]:
+    """Return how judged images differ from the good ones, if that can be said."""
+    found = detector.drift(judged)
+    if found is None or not found.enough:
+        return {}
+    return {"drift": {**dataclasses.asdict(found), "text": found.describe()}}
 
 
 def _audited(dataset: Dataset) -> dict[str, Any]:
@@ -196,7 +207,14 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         facts["input_size"] = list(detector.input_size_)
     told = detector.learned()
     facts |= {name: told[name] for name in ("model", "saturated") if name in told}
-    noted: dict[str, Any] = {"detector": facts, "skipped": detector.skipped_}
+    noted: dict[str, Any] = {
+        "detector": facts,
+        "skipped": detector.skipped_,
+        "odd": detector.odd_,
+        "dropped": detector.dropped_,
+    }
+    if "drift_" in vars(detector):
+        noted["hold_out"] = detector.drift_.describe("the calibration images")
     if "tuned_" in vars(detector):
         noted["tuned"] = detector.tuned_.describe()
     if detector.is_calibrated:
@@ -204,7 +222,6 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         noted["pixel_threshold"] = detector.pixel_threshold_
         noted["certainty"] = detector.certainty_.describe()
         noted["suspects"] = detector.suspects_
-        if detector.suspects_:  # in order of their images, as the scores are
-            far = suspicion(detector.decision_scores_)
-            noted["suspects_z"] = far[far > SUSPECT_Z].round(2).tolist()
+        if detector.suspects_:
+            noted["suspects_z"] = detector.suspects_z_
     return noted

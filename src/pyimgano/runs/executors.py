@@ -74,14 +74,9 @@ class ProcessExecutor:
     Parameters
     ----------
     workers : int
-        Processes; at most as many as there are threads.
+        Processes; at least one, at most as many as there are threads.
     group : callable, optional
         Jobs of one group share work: until the first of a group has ended, no other one begins.
-
-    Raises
-    ------
-    ParameterError
-        If there are no workers, or more than threads.
     """
 
     workers: int

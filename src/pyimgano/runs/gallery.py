@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from pyimgano.runs.report_tables import Row
 
-__all__ = ["Section", "choose", "data_uri", "link", "pictures", "thumbnails"]
+__all__ = [
+    "Section",
+    "choose",
+    "data_uri",
+    "jpeg",
+    "link",
+    "pictures",
+    "split",
+    "thumbnails",
+]
 
 PICTURE_BYTES = 7_000_000  # of all galleries, before base64 makes them a third larger
 THUMBNAIL_BYTES = 2_200_000
@@ -111,7 +120,7 @@ def pictures(folder: Path, rows: list[Row], galleries: int = 1) -> dict[str, lis
         panels = _panels(folder, row)
         found: list[bytes] = []
         for side in _SIDES:
-            found = [_jpeg(panel, side) for panel in panels]
+            found = [jpeg(panel, side) for panel in panels]
             if sum(map(len, found)) <= PICTURE_BYTES // (galleries * len(kept)):
                 break
         return [data_uri("jpeg", data) for data in found]
@@ -125,7 +134,7 @@ def thumbnails(folder: Path, rows: list[Row]) -> dict[str, str]:
     kept = [row for row in rows if row["overlay"]]
 
     def encode(row: Row) -> list[bytes]:
-        return [_jpeg(panel, THUMBNAIL) for panel in _panels(folder, row)[:1]]
+        return [jpeg(panel, THUMBNAIL) for panel in _panels(folder, row)[:1]]
 
     found: dict[str, str] = {}
     room = THUMBNAIL_BYTES
@@ -162,14 +171,19 @@ def _panels(folder: Path, row: Row) -> list[NDArray[np.uint8]]:
     except ImageError:
         return []
     count = row.get("panels", 1)
-    width = (picture.shape[1] - _GAP * (count - 1)) // count
-    if picture.dtype != np.uint8 or width < 1:
+    if picture.dtype != np.uint8 or picture.shape[1] < count + _GAP * (count - 1):
         return []
-    found = [picture[:, i * (width + _GAP) : i * (width + _GAP) + width] for i in range(count)]
-    return cast(list["NDArray[np.uint8]"], found)
+    return split(cast("NDArray[np.uint8]", picture), count)
 
 
-def _jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+def split(picture: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
+    """Return the panels of a picture, which stand side by side."""
+    width = (picture.shape[1] - _GAP * (count - 1)) // count
+    return [picture[:, i * (width + _GAP) : i * (width + _GAP) + width] for i in range(count)]
+
+
+def jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+    """Return an image as JPEG, its longer side at most ``side``."""
     import cv2
     import simplejpeg
 

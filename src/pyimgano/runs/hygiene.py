@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pyimgano.errors import ImageError
-from pyimgano.images import describe, probe, read_image, to_uint8
+from pyimgano.images import describe, probe
 from pyimgano.records import images_needed
-from pyimgano.views.intake import FLAT, FULL_16_BIT, prefetch
+from pyimgano.views.intake import prefetch
+from pyimgano.views.looks import FULL_16_BIT, OUTLIER_SHARE, measure, near_groups, odd
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pyimgano.header import ImageInfo
-    from pyimgano.images import Pixels
+    from pyimgano.views.looks import Look
 
     Path = str | os.PathLike[str]
 
 __all__ = ["Hygiene", "examine"]
-
-THUMBNAIL = 512  # side on which sharpness is measured
-COARSE = 64  # on the way to what is compared; whole steps are quick
-SMALL = 16  # side on which near duplicates are compared
-NEAR_BITS = 6  # of the 64 of the difference hash
-NEAR_LEVELS = 1.0  # root mean square difference of small thumbnails, of 255
-OUTLIER_Z = 4.0
-OUTLIER_MINIMUM = 10
-OUTLIER_SHARE = 0.05
-_MAD_TO_SIGMA = 1.4826
-# A fixed camera repeats itself so well that a spread without a floor would flag every difference.
-_SPREAD_OF_LOG_SHARPNESS = 0.05
-_SPREAD_OF_MEAN = 0.01
-_SPREAD_OF_CLIPPED = 0.005
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +35,8 @@ class Hygiene:
         Files examined.
     n_distinct : int
         Images that are readable, not blank, and no exact copy of one before.
+    n_independent : int
+        Those of which no two are near duplicates: what a bound on false rejects can count.
     sizes, modes, bits, formats : mapping of str to int
         How many readable images have each size (``"640 x 480"``, width first), pixel layout
         (Pillow's name), number of bits per channel and file format; most frequent first.
@@ -65,15 +48,16 @@ class Hygiene:
         Groups of images with equal pixels.
     near_duplicates : tuple of tuple of str
         Groups of images that look the same; of exact copies only the first takes part.
-    blurred, exposure : tuple of (str, str)
-        Name and reason of the images that are much less sharp than the others, and of those that
-        are much brighter, darker or more clipped.
+    blurred, exposure, odd_sizes : tuple of (str, str)
+        Name and reason of the images that are much less sharp than the others, of those that
+        are much brighter, darker or more clipped, and of the few that have another size.
     suggestions : tuple of str
         What to do, in sentences; empty if there is nothing to do.
     """
 
     n: int
     n_distinct: int
+    n_independent: int
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     bits: Mapping[str, int]
@@ -84,19 +68,15 @@ class Hygiene:
     near_duplicates: tuple[tuple[str, ...], ...]
     blurred: tuple[tuple[str, str], ...]
     exposure: tuple[tuple[str, str], ...]
+    odd_sizes: tuple[tuple[str, str], ...]
     suggestions: tuple[str, ...]
 
 
 def examine(paths: Sequence[Path]) -> Hygiene:
     """Read images once and say what would harm a detector that learns from them.
 
-    Near duplicates have 64-bit difference hashes (of 9 x 8 grey values, neighbours compared) that
-    differ in at most 6 bits, and grey thumbnails of 16 x 16 that differ by at most 1 of 255 levels
-    (root mean square): a hash alone takes all parts under a fixed camera for copies. Sharpness is
-    the variance of the Laplacian of a grey thumbnail of 512 x 512; blurred is an image whose
-    logarithm lies 4 robust standard deviations (1.4826 median absolute deviations) below the
-    median. Exposure stands out by as many, by its mean grey value to either side, or by its share
-    of clipped pixels (black or full scale) above. Among fewer than ten images none stands out.
+    What near duplicates are, and what stands out: see `pyimgano.views.looks`. Of near duplicates
+    one counts as independent.
 
     Parameters
     ----------
@@ -108,160 +88,57 @@ def examine(paths: Sequence[Path]) -> Hygiene:
     Hygiene
         The findings, each in the order of ``paths``.
     """
-    readable, unreadable = [], []
-    for path, shot in zip(paths, prefetch(_measure, paths), strict=True):
-        if isinstance(shot, ImageError):
+    readable: list[tuple[Look, ImageInfo]] = []
+    unreadable = []
+    for path, (look, info) in zip(paths, prefetch(_read, paths), strict=True):
+        if isinstance(look, ImageError) or info is None:
             name = describe(path)
-            unreadable.append((name, str(shot).removeprefix(f"{name}: ")))
+            unreadable.append((name, str(look).removeprefix(f"{name}: ")))
         else:
-            readable.append(shot)
-    white = max((s.brightest for s in readable if s.deep), default=FULL_16_BIT) or 1
-    seen = [shot for shot in readable if not shot.is_blank(white)]
-    copies = defaultdict(list)
-    for shot in seen:
-        copies[shot.digest].append(shot)
-    distinct = [group[0] for group in copies.values()]
+            readable.append((look, info))
+    white = max((int(x.extremes.max()) for x, _ in readable if x.deep), default=FULL_16_BIT) or 1
+    seen = [look for look, _ in readable if not look.is_blank(white)]
+    first: dict[str, Look] = {}
+    for look in seen:
+        first.setdefault(look.digest, look)
+    distinct = list(first.values())
+    near = near_groups(distinct, white).tolist()
+    stands_out = {
+        kind: tuple((seen[i].name, reason.removeprefix(f"{kind}: ")) for i, reason in reasons)
+        for kind, reasons in odd(seen, white).items()
+    }
+    infos = [info for _, info in readable]
     found = Hygiene(
         n=len(paths),
         n_distinct=len(distinct),
-        sizes=_counted(f"{shot.info.width} x {shot.info.height}" for shot in readable),
-        modes=_counted(shot.info.mode for shot in readable),
-        bits=_counted(str(shot.info.bits) for shot in readable),
-        formats=_counted(shot.info.format for shot in readable),
+        n_independent=len(set(near)),
+        sizes=_counted(f"{info.width} x {info.height}" for info in infos),
+        modes=_counted(info.mode for info in infos),
+        bits=_counted(str(info.bits) for info in infos),
+        formats=_counted(info.format for info in infos),
         unreadable=tuple(unreadable),
-        blank=tuple(shot.name for shot in readable if shot.is_blank(white)),
-        duplicates=tuple(_names(group) for group in copies.values() if len(group) > 1),
-        near_duplicates=tuple(_names(group) for group in _near(distinct, white)),
-        blurred=tuple(_blurred(seen, white)),
-        exposure=tuple(_badly_exposed(seen, white)),
+        blank=tuple(look.name for look, _ in readable if look.is_blank(white)),
+        duplicates=_groups(seen, [look.digest for look in seen]),
+        near_duplicates=_groups(distinct, near),
+        blurred=stands_out["blurred"],
+        exposure=stands_out["exposure"],
+        odd_sizes=stands_out["size"],
         suggestions=(),
     )
     return _advised(found)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shot:
-    """What is kept of one image."""
-
-    name: str
-    info: ImageInfo
-    digest: str
-    extremes: Pixels  # (1, 2, 3): darkest and brightest of each channel
-    mean: float  # grey, like all that follows, on the scale of the file
-    clipped: float
-    sharpness: float
-    bits: NDArray[np.bool_]  # (64,) difference hash
-    small: NDArray[np.float32]  # (SMALL * SMALL,)
-
-    @property
-    def deep(self) -> bool:
-        return self.extremes.dtype == np.uint16
-
-    @property
-    def brightest(self) -> int:
-        return int(self.extremes.max())
-
-    def is_blank(self, white: int) -> bool:
-        """Tell whether `fit` would call it blank."""
-        dark, bright = to_uint8(self.extremes, white)[0][0].astype(int)
-        return bool(np.all(bright - dark <= FLAT))
-
-    def full(self, white: int) -> int:
-        return white if self.deep else 255
+def _read(path: Path) -> tuple[Look | ImageError, ImageInfo | None]:
+    look = measure(path)
+    return look, None if isinstance(look, ImageError) else probe(path)
 
 
-def _measure(path: Path) -> _Shot | ImageError:
-    import cv2
-
-    try:
-        image, info = read_image(path), probe(path)
-    except ImageError as error:
-        return error
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    thumbnail = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    thumbnail = thumbnail.astype(np.float32)
-    coarse = cv2.resize(thumbnail, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
-    tiny = cv2.resize(coarse, (9, 8), interpolation=cv2.INTER_AREA)
-    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
-    digest.update(image.data)
-    # A camera of 12 bits in 16 clips at 4095: the next power of two tells its full scale.
-    full = 255 if grey.dtype == np.uint8 else 2 ** int(grey.max()).bit_length() - 1
-    return _Shot(
-        name=describe(path),
-        info=info,
-        digest=digest.hexdigest(),
-        extremes=np.stack([image.min(axis=0).min(axis=0), image.max(axis=0).max(axis=0)])[None],
-        mean=float(cv2.mean(grey)[0]),
-        clipped=(np.count_nonzero(grey == 0) + np.count_nonzero(grey >= full)) / grey.size,
-        sharpness=float(cv2.Laplacian(thumbnail, cv2.CV_32F).var()),
-        bits=(tiny[:, 1:] > tiny[:, :-1]).ravel(),
-        small=cv2.resize(coarse, (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel(),
-    )
-
-
-def _near(shots: Sequence[_Shot], white: int) -> Iterator[list[_Shot]]:
-    """Yield the groups that look the same, linked by their nearest members."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if len(shots) < 2:
-        return
-    pairs = _near_pairs(
-        np.stack([shot.bits for shot in shots]),
-        np.stack([shot.small * (255 / shot.full(white)) for shot in shots]),
-    )
-    links = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(shots), len(shots)))
-    _, groups = connected_components(links, directed=False)
+def _groups(looks: Sequence[Look], numbers: Iterable[int | str]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of those that share a number, where more than one does."""
     members = defaultdict(list)
-    for group, shot in zip(groups.tolist(), shots, strict=True):
-        members[group].append(shot)
-    yield from (group for group in members.values() if len(group) > 1)
-
-
-def _near_pairs(bits: NDArray[np.bool_], small: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the pairs (m, 2), i < j, near in both; blocks of matrix products, exact for bits."""
-    signs = bits.astype(np.float32) * 2 - 1
-    small -= small.mean(axis=0)  # smaller numbers round less
-    squares = np.square(small).sum(axis=1)
-    found = [np.empty((0, 2), np.intp)]
-    for start in range(0, len(bits), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        near = signs[rows] @ signs[start:].T >= bits.shape[1] - 2 * NEAR_BITS
-        apart = squares[rows, None] + squares[start:] - 2 * (small[rows] @ small[start:].T)
-        near &= apart <= small.shape[1] * NEAR_LEVELS**2
-        found.append(np.argwhere(np.triu(near, 1)) + start)
-    return np.concatenate(found)
-
-
-def _blurred(shots: Sequence[_Shot], white: int) -> Iterator[tuple[str, str]]:
-    # A flat thumbnail of a picture that is not blank: as blurred as can be.
-    sharpness = np.array([max(s.sharpness / s.full(white) ** 2, 1e-12) for s in shots])
-    z = _robust_z(np.log(sharpness), _SPREAD_OF_LOG_SHARPNESS)
-    for i in np.flatnonzero(z < -OUTLIER_Z).tolist():
-        share = sharpness[i] / np.median(sharpness)
-        yield shots[i].name, f"{100 * share:.2g} % of the usual sharpness"
-
-
-def _badly_exposed(shots: Sequence[_Shot], white: int) -> Iterator[tuple[str, str]]:
-    mean = np.array([shot.mean / shot.full(white) for shot in shots])
-    clipped = np.array([shot.clipped for shot in shots])
-    z_mean = _robust_z(mean, _SPREAD_OF_MEAN)
-    z_clipped = _robust_z(clipped, _SPREAD_OF_CLIPPED)
-    stands_out = (np.abs(z_mean) > OUTLIER_Z) | (z_clipped > OUTLIER_Z)
-    for i in np.flatnonzero(stands_out).tolist():
-        usual = f"usually {100 * np.median(mean):.0f} %, {100 * np.median(clipped):.2g} %"
-        yield (
-            shots[i].name,
-            f"mean {100 * mean[i]:.0f} % of white, {100 * clipped[i]:.2g} % clipped ({usual})",
-        )
-
-
-def _robust_z(values: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Return robust z scores with a spread of at least ``least``; zeros if there are too few."""
-    if values.size < OUTLIER_MINIMUM:
-        return np.zeros(values.size)
-    away = values - np.median(values)
-    return away / max(_MAD_TO_SIGMA * float(np.median(np.abs(away))), least)
+    for look, number in zip(looks, numbers, strict=True):
+        members[number].append(look.name)
+    return tuple(tuple(names) for names in members.values() if len(names) > 1)
 
 
 def _advised(found: Hygiene) -> Hygiene:
@@ -278,7 +155,7 @@ def _advised(found: Hygiene) -> Hygiene:
         ),
         (
             found.near_duplicates,
-            "Near duplicates may be one part taken twice: then keep one of each group.",
+            "Near duplicates count as one image, and stay in one block: add other parts.",
         ),
         *((kind, f"Look at the images that stand out: check {what}.") for kind, what in odd),
         (any(len(kind) > rare for kind, _ in odd), several),
@@ -292,8 +169,8 @@ def _advised(found: Hygiene) -> Hygiene:
         ),
         (len(found.bits) > 1, "Bit depths are mixed: save all images from one camera alike."),
         (
-            found.n_distinct < needed,
-            f"To certify 5 % of false rejects takes {needed} distinct good images.",
+            found.n_independent < needed,
+            f"To certify 5 % of false rejects takes {needed} independent good images.",
         ),
     ]
     return replace(found, suggestions=tuple(text for applies, text in advice if applies))
@@ -301,7 +178,3 @@ def _advised(found: Hygiene) -> Hygiene:
 
 def _counted(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
-
-
-def _names(group: Sequence[_Shot]) -> tuple[str, ...]:
-    return tuple(shot.name for shot in group)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shlex
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -45,50 +46,23 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is measured; every field but ``root`` decides on its name.
+    """What is measured; every field but ``root`` decides on its name."""
 
-    Parameters
-    ----------
-    detector, extractor : str
-        Registered names; no extractor where the detector uses none, ``NAME:PATH`` where it needs
-        a file.
-    features : str
-        Fingerprint of the extractor.
-    parameters : mapping
-        All other parameters but the seed, as `pyimgano.archive.encode` writes them.
-    dataset, root, category, options
-        As for `load_dataset`; of the reader's options those that are not its defaults.
-    categories : sequence of str
-        Of one model that serves them all, see `multi_class`; else empty.
-    data : str
-        Hash of the images, masks and labels, wherever they lie; empty if they cannot be read.
-    shots : int or None
-        Good images to learn from, see `few_shot`; None for all.
-    contaminated : float
-        Share of defective images to learn from, see ``datasets.protocols.contaminated``.
-    seed : int
-        Of the detector, and of the choice of the shots and of the defective images.
-    map_intervals : bool
-        Whether AUPRO gets an interval.
-    version : str
-        Of pyimgano.
-    """
-
-    detector: str
-    extractor: str
-    features: str
-    parameters: Mapping[str, Any]
-    dataset: str
+    detector: str  #: Registered name.
+    extractor: str  #: Registered name, ``NAME:PATH`` with a file; empty where none is used.
+    features: str  #: Fingerprint of the extractor.
+    parameters: Mapping[str, Any]  #: All others but the seed, as `pyimgano.archive.encode` writes.
+    dataset: str  #: As for `load_dataset`, like the next two.
     root: str
     category: str | None
-    data: str
-    categories: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    shots: int | None = None
-    contaminated: float = 0.0
-    seed: int = 0
-    map_intervals: bool = False
-    version: str = __version__
+    data: str  #: Hash of images, masks and labels, wherever they lie; empty if unreadable.
+    categories: Sequence[str] = ()  #: Of one model that serves them all, see `multi_class`.
+    options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's that are no defaults.
+    shots: int | None = None  #: Good images to learn from, see `few_shot`; None for all.
+    contaminated: float = 0.0  #: Share of defective images to learn from.
+    seed: int = 0  #: Of the detector, and of the choice of images.
+    map_intervals: bool = False  #: Whether AUPRO gets an interval.
+    version: str = __version__  #: Of pyimgano.
 
     @property
     def id(self) -> str:
@@ -177,18 +151,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How jobs are done: each into ``jobs/<its id>`` below the directory of the benchmark.
+    """How jobs are done: each into ``jobs/<its id>`` below the directory ``out`` of the benchmark.
 
-    Parameters
-    ----------
-    out : Path
-        Directory of the benchmark.
-    cache : Path
-        Folder of the features; see `FeatureStore`.
-    limit : int
-        Bytes in it at most; 0 keeps nothing.
-    overlays : str
-        See `RunWriter`; with pictures each job gets its report as well.
+    Features are kept in the folder ``cache`` up to ``limit`` bytes, 0 for nothing: see
+    `FeatureStore`. For ``overlays`` see `RunWriter`; with pictures each job gets its report as
+    well.
     """
 
     out: Path
@@ -224,14 +191,13 @@ class Work:
             if job.map_intervals or job.categories:
                 maps.append(one.map)
 
+        clock = time.perf_counter
         if job.extractor:
             store, salt = FeatureStore(self.cache, self.limit), json.dumps(versions())
             cached = CachedExtractor(resolve_extractor(job.extractor), store, salt)
-            detector = create_detector(job.detector, **given, seed=job.seed, extractor=cached)
-            done = measure(detector, dataset, run, progress=keep, clock=cached.clock)
-        else:
-            detector = create_detector(job.detector, **given, seed=job.seed)
-            done = measure(detector, dataset, run, progress=keep)
+            given["extractor"], clock = cached, cached.clock
+        detector = create_detector(job.detector, **given, seed=job.seed)
+        done = measure(detector, dataset, run, progress=keep, clock=clock)
         facts: dict[str, Any] = {"model_mb": round(_state_size(detector) / _MB, 3)}
         if detector.is_calibrated:
             facts["certified_bound"] = detector.certainty_.bound

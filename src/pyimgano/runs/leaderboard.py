@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from pyimgano.runs.leaderboard_methods import (
 from pyimgano.runs.leaderboard_ranks import ALPHA, Ranking, rank_methods
 from pyimgano.runs.page import render
 
-__all__ = ["Matrix", "write_leaderboard"]
+__all__ = ["Matrix", "read_facts_of_board", "write_leaderboard"]
 
 FIGURES = {
     "auroc": "AUROC",
@@ -43,18 +45,9 @@ _COMPARED = ("auroc", "aupro_0.3")  # by category
 class Matrix:
     """One figure by method and category, and whether the methods differ in it.
 
-    Attributes
-    ----------
-    column, title : str
-        The figure.
-    best : dict of str to float
-        The largest of each category, as it is shown.
-    ranked : list of (Method, float)
-        Methods that have every category, and their average ranks; the best first.
-    ranking : Ranking or None
-        Of those; None of none.
-    drawing : Differences or None
-        Where there is a test.
+    ``best`` holds the largest of each category, as it is shown; ``ranked`` the methods that have
+    every category with their average ranks, the best first; ``drawing`` is there where there is a
+    test.
     """
 
     column: str
@@ -68,25 +61,19 @@ class Matrix:
 def write_leaderboard(out: str | Path) -> None:
     """Write ``leaderboard.md`` and ``leaderboard.html`` of a benchmark.
 
-    Parameters
-    ----------
-    out : str or Path
-        A directory with ``leaderboard.csv``, a row for each result, and ``benchmark.json``.
-
-    Raises
-    ------
-    InputError
-        If one of the two is missing or damaged.
-    OutputError
-        If the files cannot be written.
+    ``out`` is a directory with ``leaderboard.csv``, a row for each result, and ``benchmark.json``;
+    if one of the two is missing or damaged, it is an `InputError`.
     """
     folder = Path(out)
-    view = _view(read_rows(folder / "leaderboard.csv"), _facts(folder / "benchmark.json"))
+    view = _view(
+        read_rows(folder / "leaderboard.csv"), read_facts_of_board(folder / "benchmark.json")
+    )
     write_atomic(folder / "leaderboard.md", markdown(view))
     write_atomic(folder / "leaderboard.html", render("leaderboard.html.j2", **view))
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_facts_of_board(path: Path) -> dict[str, Any]:
+    """Read ``benchmark.json``."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -143,32 +130,17 @@ def _shared(methods: list[Method]) -> list[str]:
 
 def _matrix(methods: list[Method], categories: list[str], column: str) -> Matrix:
     """Rank the methods that have every category; one that lacks some has no place among them."""
-    table = {
-        method.name: {
-            category: cell.value
-            for category in categories
-            if (cell := method.cell(column, category)) is not None
-        }
-        for method in methods
-    }
+    table: dict[str, dict[str, float]] = {method.name: {} for method in methods}
+    best: dict[str, float] = {}
+    for category in categories:
+        for method in methods:
+            if (cell := method.cell(column, category)) is not None:
+                table[method.name][category] = cell.value
+                best[category] = max(best.get(category, -math.inf), round(cell.value, 3))
     whole = [method for method in methods if len(table[method.name]) == len(categories)]
-    ranking = drawing = None
-    if whole:
-        ranking = rank_methods([[table[m.name][name] for m in whole] for name in categories])
-        drawing = differences([method.name for method in whole], ranking)
-    return Matrix(
-        column,
-        FIGURES[column],
-        {
-            category: max(round(row[category], 3) for row in table.values() if category in row)
-            for category in categories
-            if any(category in row for row in table.values())
-        },
-        [] if ranking is None else sorted(zip(whole, ranking.ranks, strict=True), key=_rank),
-        ranking,
-        drawing,
-    )
-
-
-def _rank(ranked: tuple[Method, float]) -> float:
-    return ranked[1]
+    if not whole:
+        return Matrix(column, FIGURES[column], best, [], None, None)
+    ranking = rank_methods([[table[m.name][name] for m in whole] for name in categories])
+    ranked = sorted(zip(whole, ranking.ranks, strict=True), key=itemgetter(1))
+    drawing = differences([method.name for method in whole], ranking)
+    return Matrix(column, FIGURES[column], best, ranked, ranking, drawing)

@@ -22,51 +22,25 @@ _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """A diagram of critical differences (Demsar 2006): names at their ranks, equals tied by bars.
+    """Critical differences (Demsar 2006): names at their ranks, equals tied by bars."""
 
-    Attributes
-    ----------
-    height : float
-        Of the drawing, which is 1080 wide.
-    axis : (float, float, float)
-        Where it begins, ends, and how high it lies.
-    ticks : list of (float, int)
-        Place and rank.
-    names : list of (str, float, float, float, bool)
-        Name, rank, place on the axis, height of its line, whether it stands on the left.
-    bars : list of (float, float, float)
-        Left, right, height.
-    ruler : (float, float)
-        Ends of a line as long as the critical difference.
-    """
-
-    height: float
-    axis: tuple[float, float, float]
-    ticks: list[tuple[float, int]]
-    names: list[tuple[str, float, float, float, bool]]
-    bars: list[tuple[float, float, float]]
-    ruler: tuple[float, float]
+    height: float  # of the drawing, which is 1080 wide
+    axis: tuple[float, float, float]  # where it begins, ends, and how high it lies
+    ticks: list[tuple[float, int]]  # place and rank
+    names: list[tuple[str, float, float, float, bool]]  # with rank, place, height, if on the left
+    bars: list[tuple[float, float, float]]  # left, right, height
+    ruler: tuple[float, float]  # ends of a line as long as the critical difference
 
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Accuracy over milliseconds an image.
+    """Accuracy over milliseconds an image, and a line through those that none beats in both."""
 
-    Attributes
-    ----------
-    x_ticks, y_ticks : list of (float, float)
-        Place and value.
-    points : list of (int, Method, float, float, float, float, bool)
-        Number, method, x, y, lower and upper end of its interval, whether no other is both
-        better and faster.
-    front : str
-        The line through those as a path.
-    """
-
-    x_ticks: list[tuple[float, float]]
-    y_ticks: list[tuple[float, float]]
+    x_ticks: list[tuple[float, float]]  # place and value
+    y_ticks: list[tuple[float, float]]  # place and value
+    # Number, method, x, y, ends of its interval, and whether it stands on that line.
     points: list[tuple[int, Method, float, float, float, float, bool]]
-    front: str
+    front: str  # the line, as a path
 
 
 def differences(names: list[str], ranking: Ranking) -> Differences | None:

@@ -9,7 +9,7 @@ from pyimgano.runs.leaderboard_methods import category_of
 from pyimgano.runs.report_tables import flat, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pyimgano.runs.leaderboard_methods import Figure, Method
 
@@ -19,55 +19,39 @@ __all__ = ["markdown"]
 def markdown(view: dict[str, Any]) -> str:
     """Return the page; names are text, whatever they hold."""
     methods: list[Method] = view["methods"]
-    named = [(f"{i}", text(method.name)) for i, method in enumerate(methods, 1)]
-    categories: list[str] = view["categories"]
-    parts = [f"# Leaderboard: {text(', '.join(view['datasets']))}"]
-    parts += [
+    categories, figures = view["categories"], view["figures"]
+
+    def table(titles: Iterable[str], cells: Callable[[Method], Iterable[str]]) -> str:
+        rows = [(f"{i}", text(one.name), *cells(one)) for i, one in enumerate(methods, 1)]
+        return _table(("#", "Method", *titles), rows)
+
+    parts = [
+        f"# Leaderboard: {text(', '.join(view['datasets']))}",
         (
             f"{len(methods)} methods, {len(categories)} categories, {len(view['rows'])} results, "
             f"of which {len(view['failed'])} failed. Means over categories and seeds; after ±, the "
             "standard deviation over seeds; in brackets the 95 % interval over other test images "
             "of these categories. Figures named oracle are tuned on the test labels."
         ),
-        _table(
-            ("#", "Method", "Categories", *view["figures"].values()),
-            [
-                (*name, _covered(method, categories), *_figures(method, view["figures"]))
-                for name, method in zip(named, methods, strict=True)
-            ],
+        table(
+            ("Categories", *figures.values()),
+            lambda method: (
+                f"{method.covered('auroc')} of {len(categories)}",
+                *(_long(method.figure(column)) for column in figures),
+            ),
         ),
         "## At the calibrated threshold",
-        _table(
-            ("#", "Method", "False rejects", "Escapes", "Certified bound"),
-            [
-                (
-                    *name,
-                    _rate(m, "false_rejects", "n_good"),
-                    _rate(m, "escapes", "n_defect"),
-                    percent(m.worst("certified_bound")),
-                )
-                for name, m in zip(named, methods, strict=True)
-            ],
-        ),
+        table(("False rejects", "Escapes", "Certified bound"), _at_threshold),
         "## Cost",
-        _table(
-            ("#", "Method", "Fit, s", "ms/image", "Peak, MB", "Model, MB", "Licence"),
-            [
-                (*name, *(number(cost) for cost in _costs(method)), text(method.licences))
-                for name, method in zip(named, methods, strict=True)
-            ],
-        ),
+        table(("Fit, s", "ms/image", "Peak, MB", "Model, MB", "Licence"), _costs),
     ]
     for matrix in view["matrices"]:
-        rows = [
-            (*name, *(_short(method.cell(matrix.column, c)) for c in categories))
-            for name, method in zip(named, methods, strict=True)
-        ]
-        parts += [f"## {matrix.title} by category"]
-        parts += [
-            _table(("#", "Method", *map(text, view["shown"].values())), rows),
-            *_differences(matrix),
-        ]
+
+        def cells(method: Method, column: str = matrix.column) -> list[str]:
+            return [_short(method.cell(column, category)) for category in categories]
+
+        parts += [f"## {matrix.title} by category", table(map(text, view["shown"].values()), cells)]
+        parts += _differences(matrix)
     return "\n\n".join([*parts, *_failures(view), *_commands(view)]) + "\n"
 
 
@@ -83,16 +67,11 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _figures(method: Method, columns: Iterable[str]) -> list[str]:
-    return [_long(method.figure(column)) for column in columns]
-
-
 def _short(figure: Figure | None) -> str:
     if figure is None:
         return "—"
-    return f"{figure.value:.3f}" + (
-        f" ± {figure.deviation:.3f}" if figure.deviation is not None else ""
-    )
+    spread = "" if figure.deviation is None else f" ± {figure.deviation:.3f}"
+    return f"{figure.value:.3f}{spread}"
 
 
 def _long(figure: Figure | None) -> str:
@@ -101,22 +80,16 @@ def _long(figure: Figure | None) -> str:
     return f"{_short(figure)} ({figure.low:.3f} to {figure.high:.3f})"
 
 
-def _covered(method: Method, categories: list[str]) -> str:
-    return f"{method.covered('auroc')} of {len(categories)}"
+def _at_threshold(method: Method) -> list[str]:
+    rates = [method.rate("false_rejects", "n_good"), method.rate("escapes", "n_defect")]
+    told = [f"{percent(one.value)} ({one.k} of {one.n})" if one.n else "—" for one in rates]
+    return [*told, percent(method.worst("certified_bound"))]
 
 
-def _rate(method: Method, column: str, of: str) -> str:
-    rate = method.rate(column, of)
-    return f"{percent(rate.value)} ({rate.k} of {rate.n})" if rate.n else "—"
-
-
-def _costs(method: Method) -> list[float | None]:
-    return [
-        method.mean("fit_seconds"),
-        method.mean("ms_per_image"),
-        method.worst("peak_mb"),
-        method.mean("model_mb"),
-    ]
+def _costs(method: Method) -> list[str]:
+    times = [method.mean("fit_seconds"), method.mean("ms_per_image")]
+    sizes = [method.worst("peak_mb"), method.mean("model_mb")]
+    return [*map(number, times + sizes), text(method.licences)]
 
 
 def _differences(matrix: Any) -> list[str]:

@@ -13,7 +13,7 @@ from pyimgano.errors import InputError
 from pyimgano.metrics.rates import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = ["Figure", "Method", "Row", "category_of", "has_failed", "methods_of", "read_rows"]
@@ -29,47 +29,28 @@ _NEEDED = {*_NAMES, "dataset", "category", "seed", "error"}
 class Figure:
     """A figure of a method: mean over categories of the mean over seeds.
 
-    Attributes
-    ----------
-    value : float
-        The mean.
-    low, high : float or None
-        Its interval of 95 %, where every category has one (MOVER: Zou and Donner, Statistics in
-        Medicine 2008). It says how far other test images of these categories could move it;
-        seeds share their test images, so they do not narrow it.
-    deviation : float or None
-        Standard deviation over seeds, of two or more.
-    categories : int
-        How many have the figure.
+    The interval of 95 % is there where every category has one (MOVER: Zou and Donner, Statistics in
+    Medicine 2008). It says how far other test images of these categories could move it; seeds share
+    their test images, so they do not narrow it. ``deviation`` is that over seeds, of two or more.
     """
 
     value: float
     low: float | None
     high: float | None
     deviation: float | None
-    categories: int
+    categories: int  # how many have the figure
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What stands in one row.
-
-    Attributes
-    ----------
-    detector, settings, protocol, shots : str
-        Of all rows; without shots, all good images were learned.
-    rows : list of Row
-        Of all categories and seeds, failed ones too.
-    setting : str
-        What tells it from other methods with this detector.
-    """
+    """What stands in one row of a leaderboard; without shots, all good images were learned."""
 
     detector: str
     settings: str
     protocol: str
     shots: str
     rows: list[Row]
-    setting: str
+    setting: str  # what tells it from other methods with this detector
 
     @property
     def name(self) -> str:
@@ -116,13 +97,7 @@ class Method:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read ``leaderboard.csv``.
-
-    Raises
-    ------
-    InputError
-        If there is no such table.
-    """
+    """Read ``leaderboard.csv``."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file, restval="")
@@ -150,15 +125,8 @@ def methods_of(rows: Iterable[Row], first: str) -> list[Method]:
         "shots": len(shots) > 1,
     }
     methods = [
-        Method(
-            found[0]["detector"],
-            found[0]["settings"],
-            found[0]["protocol"],
-            found[0]["shots"],
-            found,
-            _setting_of(found[0], differ),
-        )
-        for found in grouped.values()
+        Method(detector, settings, protocol, number, found, _setting_of(found[0], differ))
+        for (detector, _, settings, protocol, number), found in grouped.items()
     ]
 
     def best_first(method: Method) -> tuple[float, float, str]:
@@ -203,11 +171,12 @@ def _figure(rows: list[Row], column: str) -> Figure | None:
     known = [row for row in rows if value(row, column) is not None]
     if not known:
         return None
-    mean = fmean(_by(category_of, known, column).values())
-    seeds = [
-        _by(category_of, [row for row in known if row["seed"] == seed], column)
-        for seed in {row["seed"] for row in known}
-    ]
+    means = _means(known, column)
+    mean = fmean(means.values())
+    by_seed: dict[str, list[Row]] = defaultdict(list)
+    for row in known:
+        by_seed[row["seed"]].append(row)
+    seeds = [_means(rows, column) for rows in by_seed.values()]
     width = max(map(len, seeds))
     whole = [fmean(found.values()) for found in seeds if len(found) == width]
     low, high = (_end(known, column, side) for side in ("low", "high"))
@@ -216,15 +185,15 @@ def _figure(rows: list[Row], column: str) -> Figure | None:
         None if low is None else mean - low,
         None if high is None else mean + high,
         stdev(whole) if len(whole) > 1 else None,
-        len(_by(category_of, known, column)),
+        len(means),
     )
 
 
-def _by(key: Callable[[Row], str], rows: list[Row], column: str) -> dict[str, float]:
-    """Return the mean of a column, which all the rows have, for each key."""
+def _means(rows: list[Row], column: str) -> dict[str, float]:
+    """Return the mean of a column, which all the rows have, for each category."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        found[key(row)].append(float(row[column]))
+        found[category_of(row)].append(float(row[column]))
     return {name: fmean(numbers) for name, numbers in found.items()}
 
 
@@ -232,7 +201,7 @@ def _end(rows: list[Row], column: str, side: str) -> float | None:
     """Return how far one end of the interval lies from the mean; None where an end is missing."""
     if any(value(row, f"{column}_{side}") is None for row in rows):
         return None
-    ends, means = _by(category_of, rows, f"{column}_{side}"), _by(category_of, rows, column)
+    ends, means = _means(rows, f"{column}_{side}"), _means(rows, column)
     return math.hypot(*(ends[name] - mean for name, mean in means.items())) / len(means)
 
 

@@ -23,22 +23,12 @@ _DIGITS = 9  # beyond them, figures that are equal differ by rounding
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How methods stand to each other over all categories.
+    """How methods stand to each other over ``n`` categories.
 
-    Attributes
-    ----------
-    ranks : tuple of float
-        Average rank of each method; 1 is the best, ties share theirs.
-    n : int
-        Number of categories.
-    lack : str
-        Why there is no test; empty if there is one.
-    chi2, f, p : float
-        Friedman's statistic, corrected for ties; that of Iman and Davenport, which is less
-        conservative, and the probability of one as large if the methods do not differ. NaN
-        without a test.
-    distance : float
-        Average ranks that are farther apart differ (Nemenyi, at `ALPHA`). NaN without a test.
+    Average ``ranks``: 1 is the best, ties share theirs. ``lack`` tells why there is no test, whose
+    numbers are NaN then: Friedman's ``chi2``, corrected for ties; that of Iman and Davenport,
+    ``f``, which is less conservative, and the probability ``p`` of one as large if the methods do
+    not differ. Average ranks that are farther apart than ``distance`` differ (Nemenyi, at `ALPHA`).
     """
 
     ranks: tuple[float, ...]
@@ -66,15 +56,8 @@ class Ranking:
 def rank_methods(figures: ArrayLike) -> Ranking:
     """Rank methods in each category, and test whether the ranks differ beyond chance.
 
-    Parameters
-    ----------
-    figures : array-like of float, shape (categories, methods)
-        Higher is better; none is missing.
-
-    Returns
-    -------
-    Ranking
-        Without a test for fewer than three methods or six categories, where it has no power.
+    ``figures``, of shape (categories, methods), are better if higher; none is missing. There is no
+    test for fewer than three methods or six categories, where it has no power.
 
     Examples
     --------

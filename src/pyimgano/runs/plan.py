@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.archive import encode
-from pyimgano.datasets._files import is_folder, list_images
+from pyimgano.datasets._checks import mask_files
 from pyimgano.datasets.base import list_categories, load_dataset, reader_options
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import DatasetError, ParameterError
@@ -51,23 +51,10 @@ def find_parts(
     categories: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> list[Part]:
-    """Find categories and take their fingerprints.
+    """Find categories of a data set, as for `load_dataset`, and take their fingerprints.
 
-    Parameters
-    ----------
-    name : str
-        A reader, as for `load_dataset`.
-    root : str or Path
-        Folder of the data set, or of one category.
-    categories : sequence of str
-        Which; empty for all. Of all, one that cannot be read is left to fail as a job.
-    options : mapping, optional
-        Of the reader.
-
-    Raises
-    ------
-    UnknownNameError, DatasetNotFoundError, DatasetError, MaskError
-        If there is no such reader, or a category that was asked for is missing or broken.
+    Of all categories, which no names mean, one that cannot be read is left to fail as a job; one
+    that was asked for raises as `load_dataset` does. ``options`` are the reader's.
     """
     given, found = options or {}, list[Part]()
     defaults = {key: option.default for key, option in reader_options(name).items()}
@@ -84,13 +71,7 @@ def find_parts(
 
 
 def union(parts: Sequence[Part]) -> Part:
-    """Return the part that one model for all the categories learns from.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two.
-    """
+    """Return the part that one model for all the categories, two or more, learns from."""
     found = {part.category: part for part in parts if part.category is not None}
     if len(found) < 2:
         raise ParameterError(
@@ -111,13 +92,8 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _facts_of(sample: Sample) -> str:
-    files = [sample.path]
-    if sample.mask_path is not None:
-        files += (
-            list_images(sample.mask_path) if is_folder(sample.mask_path) else [sample.mask_path]
-        )
     named = (sample.split, sample.label, sample.defect, sample.group)
-    return repr((*named, *map(_hash, files)))
+    return repr((*named, *map(_hash, (sample.path, *mask_files(sample)))))
 
 
 def _hash(path: Path) -> str:
@@ -138,33 +114,11 @@ def plan(
 ) -> list[Job]:
     """Return one job for each detector, part, number of shots, share of defects and seed.
 
-    Parameters
-    ----------
-    detectors : sequence of Detector
-        Unfitted; their extractors are names. The seed of a job replaces their own.
-    parts : sequence of Part
-        See `find_parts`.
-    shots : sequence of int or None
-        None for all good images.
-    shares : sequence of float
-        Of defective images in what is learned from; 0 for none.
-    seeds : sequence of int
-        See `Job`.
-    map_intervals : bool
-        Whether AUPRO gets an interval, which takes as long again on large images.
-
-    Returns
-    -------
-    list of Job
-        In an order in which those that share features follow each other, the largest first.
-
-    Raises
-    ------
-    ParameterError
-        If a detector is not registered, has an extractor that is no name, or a value that cannot be
-        written down.
-    UnknownNameError, MissingExtra
-        If there is no such extractor, or it needs a package that is not installed.
+    Those that share features follow each other, the largest first. Detectors are unfitted, their
+    extractors names; the seed of a job replaces their own. One that a job cannot name, or a value
+    that cannot be written down, is a `ParameterError`. Of ``shots`` None is all good images, of
+    ``shares`` of defective images 0 is none. ``map_intervals`` gives AUPRO an interval, which takes
+    as long again on large images.
     """
     described = [_describe(detector) for detector in detectors]
     jobs = [

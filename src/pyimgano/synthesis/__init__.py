@@ -33,31 +33,20 @@ def write_demo(
     n_defect: int = 40,
     size: tuple[int, int] = (256, 256),
 ) -> Path:
-    """Write a generated data set in the layout of MVTec AD: one category, ``flange``.
+    """Write a generated data set in the layout of MVTec AD to ``root``, and return that.
 
     Parameters
     ----------
     root : str or Path
-        Directory to create; it may exist if it is empty.
+        Directory to create, complete or not at all, with one category, ``flange``; it may exist if
+        it is empty, else a `DatasetError`.
     seed : int
         An image depends on the seed and its own number only, not on the counts.
     n_train, n_good, n_defect : int
         Good parts to learn from, good and defective ones to test; the kinds of `DEFECTS` take
-        turns.
+        turns. Below 0, or a size too small, is a `ParameterError`.
     size : (int, int)
         Height and width of the images.
-
-    Returns
-    -------
-    Path
-        ``root``. It appears complete or not at all.
-
-    Raises
-    ------
-    DatasetError
-        If ``root`` is a file or a directory that holds something.
-    ParameterError
-        If the seed or a count is negative, or the size too small.
     """
     root = Path(root)
     if min(seed, n_train, n_good, n_defect) < 0:

@@ -33,18 +33,10 @@ _SIDE = 256.0  # blurs are given in pixels of an image whose shorter side has as
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One kind of disturbance.
+    """One kind of disturbance: how strong it is at severity 1 to 5, in a unit told in words.
 
-    Parameters
-    ----------
-    amounts : tuple of float
-        How strong it is at severity 1 to 5.
-    unit : str
-        What the amounts are, in words.
-    apply : callable
-        Image (H, W, 3) uint8, amount and source of randomness to the disturbed image.
-    moves : bool
-        Whether the parts move in the image, and their masks with them.
+    ``apply`` makes of image (H, W, 3) uint8, amount and source of randomness the disturbed image;
+    ``moves`` tells whether the parts move in it, and their masks with them.
     """
 
     amounts: tuple[float, float, float, float, float]
@@ -66,28 +58,14 @@ def corrupt(
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
-        RGB; left as it is.
-    name : str
-        One of `CORRUPTIONS`.
-    severity : int
-        1 (hardly seen) to 5 (gross); 0 returns image and mask as they are.
+        RGB, else an `InputError`; left as it is.
+    name, severity
+        One of `CORRUPTIONS`, from 1 (hardly seen) to 5 (gross), else a `ParameterError`; 0 returns
+        image and mask as they are.
     seed : int
         With the pixels of the image it decides what is drawn: direction, angle, noise.
     mask : ndarray of bool, shape (H, W), optional
-        Ground truth of the image.
-
-    Returns
-    -------
-    image : ndarray of uint8, shape (H, W, 3)
-    mask : ndarray of bool, shape (H, W), or None
-        Where the same warp, border included, puts the defective pixels.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such corruption or severity.
-    InputError
-        If the image is not RGB uint8.
+        Ground truth of the image; the same warp, border included, moves the defective pixels.
 
     Examples
     --------
@@ -116,10 +94,7 @@ def corrupt(
 def choose_corruptions(names: Iterable[str] | str, severities: Iterable[int]) -> tuple[str, ...]:
     """Return the corruptions that are asked for, in the order of the table; ``"all"`` means all.
 
-    Raises
-    ------
-    ParameterError
-        If a name or a severity is unknown.
+    An unknown name or severity is a `ParameterError`.
     """
     asked = {names} if isinstance(names, str) else set(names)
     unknown = sorted(asked - {"all", *CORRUPTIONS})

@@ -23,24 +23,10 @@ _LAYERS = ((32, 112), (8, 80), (2, 48), (1, 16))  # block side in pixels, levels
 
 
 def golden_image(seed: int, size: tuple[int, int] = (256, 256)) -> NDArray[np.uint8]:
-    """Return a deterministic texture of blocks of several scales.
+    """Return a deterministic texture of blocks of several scales: uint8 (H, W, 3), never constant.
 
-    Parameters
-    ----------
-    seed : int
-        At least 0; each seed gives another image.
-    size : (int, int)
-        Height and width, each at least 2.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-        Never constant.
-
-    Raises
-    ------
-    ParameterError
-        If the seed is negative or a side is shorter than 2 pixels.
+    Each ``seed`` from 0 gives another image, of ``size`` (H, W), at least 2 pixels a side; others
+    are a `ParameterError`.
 
     Examples
     --------

@@ -51,20 +51,7 @@ _MARK, _MARK_RADIUS = "PIA-60 M8", 0.53
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One rendered part.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-        RGB.
-    mask : ndarray of bool, shape (H, W)
-        True where the part is seen; its holes and the belt are False.
-
-    Raises
-    ------
-    InputError
-        If types or shapes are others.
-    """
+    """One rendered part: RGB image (H, W, 3), mask (H, W), False on its holes and the belt."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -108,27 +95,11 @@ class _Grid:
 
 
 def render_part(rng: np.random.Generator, size: tuple[int, int] = (256, 256)) -> Part:
-    """Render one good part.
+    """Render one good part: RGB image (H, W, 3) and foreground mask (H, W).
 
     Position (+-6 px at a side of 256), rotation (+-8 degrees), scale (+-3 %), light, brushing,
-    colour temperature, focus and sensor noise are drawn from ``rng``.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of all variation: equal states give equal parts.
-    size : (int, int)
-        Height and width, each at least 64.
-
-    Returns
-    -------
-    Part
-        RGB image (H, W, 3) and foreground mask (H, W).
-
-    Raises
-    ------
-    ParameterError
-        If a side is shorter than 64 pixels.
+    colour temperature, focus and sensor noise are drawn from ``rng``: equal states give equal
+    parts. ``size`` is height and width, each at least 64, else a `ParameterError`.
 
     Examples
     --------

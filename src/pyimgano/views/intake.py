@@ -6,7 +6,6 @@ that does not fit is refused by name and never guessed into shape.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,19 +19,18 @@ from pyimgano import images, threads
 from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterError
 from pyimgano.records import DEFECT, Sample
 from pyimgano.registry import VALUES, Metadata
+from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, fingerprint, measure, near_groups, odd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-__all__ = ["Goods", "Images", "Intake", "learn", "prefetch"]
+__all__ = ["Goods", "Images", "Intake", "find_learned", "learn", "prefetch"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-FULL_16_BIT = 65535
-FLAT = 2
 SKIP_LIMIT = 0.05
 CLIP_LIMIT = 0.001
 _AHEAD = 4
@@ -140,15 +138,21 @@ class Goods:
     skipped : tuple of (str, str)
         Name and reason of those that could not be read.
     groups : tuple of str
-        Group of each readable image; its hash if it has none, so that copies stay together.
+        Group of each readable image; copies, near ones too, and views of one part share it.
     hashes : tuple of str
         Fingerprint of each readable image's pixels.
+    looks : ndarray of float64, shape (n, 3)
+        Brightness, contrast and sharpness of each readable image; see `pyimgano.views.looks`.
+    odd : tuple of (str, str)
+        Name and reason of readable images that are copies, or unlike the others.
     """
 
     images: Images
     skipped: tuple[tuple[str, str], ...]
     groups: tuple[str, ...]
     hashes: tuple[str, ...]
+    looks: NDArray[np.float64]
+    odd: tuple[tuple[str, str], ...]
 
 
 def learn(
@@ -178,27 +182,30 @@ def learn(
     if bit_depth is not None and not 9 <= bit_depth <= 16:
         raise ParameterError(f"bit_depth must lie between 9 and 16, got {bit_depth}")
     _refuse_defects(sources)
-    measured = list(prefetch(_measure, sources))
+    measured = list(prefetch(measure, sources))
     white = 2**bit_depth - 1 if bit_depth else _brightest(measured)
-    kept, skipped, facts = [], [], []
-    for source, fact in zip(sources, measured, strict=True):
-        if isinstance(fact, ImageError):
+    kept: list[Any] = []
+    looks: list[Look] = []
+    skipped: list[tuple[str, str]] = []
+    for source, look in zip(sources, measured, strict=True):
+        if isinstance(look, ImageError):
             name = images.describe(source)
-            skipped.append((name, str(fact).removeprefix(f"{name}: ")))
-        elif _is_blank(images.to_uint8(fact.extremes, white)[0]):
-            skipped.append((images.describe(source), "blank (one colour)"))
+            skipped.append((name, str(look).removeprefix(f"{name}: ")))
+        elif look.is_blank(white):
+            skipped.append((look.name, "blank (one colour)"))
         else:
             kept.append(source)
-            facts.append(fact)
+            looks.append(look)
     _refuse_many(skipped, len(sources), kind)
-    sizes = Counter(fact.size for fact in facts)
+    sizes = Counter(look.size for look in looks)
     ordered = tuple(sorted(sizes, key=lambda size: (-sizes[size], size)))
-    groups = [s.group if isinstance(s, Sample) else None for s in kept]
     return Goods(
         images=Images(kept, Intake(ordered, white, any_size)),
         skipped=tuple(skipped),
-        groups=tuple(g or f.digest for g, f in zip(groups, facts, strict=True)),
-        hashes=tuple(fact.digest for fact in facts),
+        groups=_groups(kept, looks, white),
+        hashes=tuple(look.digest for look in looks),
+        looks=np.array([look.figures / look.full(white) for look in looks]),
+        odd=_odd(looks, white),
     )
 
 
@@ -217,28 +224,53 @@ def prefetch(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    size: tuple[int, int]
-    extremes: NDArray[np.uint8 | np.uint16]  # (1, 2, 3): darkest and brightest of each channel
-    digest: str
+def _groups(sources: Sequence[Any], looks: Sequence[Look], white: int) -> tuple[str, ...]:
+    """Return a name for each image that it shares with its part, its copies and theirs."""
+    given = [source.group if isinstance(source, Sample) else None for source in sources]
+    names = [group or look.digest for group, look in zip(given, looks, strict=True)]
+    near = near_groups(looks, white).tolist()
+    leader: dict[str | int, str] = {}
+
+    def find(name: str) -> str:
+        while leader.get(name, name) != name:
+            name = leader[name]
+        return name
+
+    for name, number in zip(names, near, strict=True):
+        leader[find(name)] = find(leader.setdefault(number, name))
+    return tuple(find(name) for name in names)
 
 
-def _measure(source: Any) -> _Fact | ImageError:
-    try:
-        image = images.read_image(source)
-    except ImageError as error:
-        return error
-    flat = image.reshape(-1, 3)
-    extremes = np.stack([flat.min(axis=0), flat.max(axis=0)])[None]
-    digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()[:32]
-    return _Fact((image.shape[0], image.shape[1]), extremes, digest)
+def _odd(looks: Sequence[Look], white: int) -> tuple[tuple[str, str], ...]:
+    first: dict[str, int] = {}
+    found = [
+        (i, f"copy of {looks[first[look.digest]].name}")
+        for i, look in enumerate(looks)
+        if first.setdefault(look.digest, i) != i
+    ]
+    found += [each for reasons in odd(looks, white).values() for each in reasons]
+    return tuple((looks[i].name, reason) for i, reason in sorted(found))
 
 
-def _brightest(measured: Iterable[_Fact | ImageError]) -> int:
+def find_learned(sources: Sequence[Any], hashes: Collection[str]) -> dict[str, Any]:
+    """Return by fingerprint the sources that are meant; reads no further than it must."""
+    wanted, found = set(hashes), {}
+    for source in sources:
+        if not wanted:
+            break
+        try:
+            digest = fingerprint(images.read_image(source))
+        except ImageError:
+            continue
+        if digest in wanted:
+            found[digest] = source
+            wanted.remove(digest)
+    return found
+
+
+def _brightest(measured: Iterable[Look | ImageError]) -> int:
     """Return the largest value of the 16-bit images; the full range if there is none."""
-    facts = [fact for fact in measured if isinstance(fact, _Fact)]
-    deep = [int(f.extremes.max()) for f in facts if f.extremes.dtype == np.uint16]
+    deep = [int(x.extremes.max()) for x in measured if isinstance(x, Look) and x.deep]
     return max(deep, default=FULL_16_BIT) or 1
 
 

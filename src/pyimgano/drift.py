@@ -1,0 +1,166 @@
+"""Whether images differ from the good images that set a threshold: light, sharpness, scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyimgano.registry import VALUES, Metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Drift", "compare"]
+
+LEVEL = 0.01  # of each of the four comparisons: at most 4 % false alarms together
+LEAST_GOOD, LEAST_NEW = 10, 8
+LIGHT = 1.5  # robust deviations by which medians must differ to be worth a word
+SCORES = 1.0  # the same for the scores
+UNSEEN = 0.5  # share of the images judged OK that may be defects nobody saw
+_SPREADS = np.array([0.02, 0.02, 0.05])  # a fixed camera repeats itself too well
+_WORDS = (("darker", "brighter"), ("less contrast", "more contrast"), ("less sharp", "sharper"))
+_MAD_TO_SIGMA = 1.4826
+
+
+@VALUES.register("drift", Metadata(summary="How images differ from the good ones."))
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Drift:
+    """What a comparison of two sessions found.
+
+    Parameters
+    ----------
+    n, against : int
+        Images that were compared, and good images that they were compared with.
+    brightness, contrast, sharpness : float or None
+        Their medians as shares of those of the good images; contrast at equal brightness,
+        sharpness at equal contrast.
+    scores : float or None
+        By how many robust deviations the lower half of their scores (its median) lies above that
+        of the good images; of images without a label those judged OK.
+    found : tuple of str
+        In words what differs by more than chance and enough to matter; empty if nothing does.
+    """
+
+    n: int
+    against: int
+    brightness: float | None
+    contrast: float | None
+    sharpness: float | None
+    scores: float | None
+    found: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were enough images to compare at all."""
+        return self.brightness is not None
+
+    def describe(self, images: str = "these images") -> str:
+        """Say it in one sentence, with what to do about it; empty if nothing differs."""
+        if not self.found:
+            return ""
+        sure = "does" if any("scores" in text for text in self.found) else "may"
+        return (
+            f"{images} differ from the goods: {', '.join(self.found)}; the stated bound {sure} "
+            "not hold for them; calibrate with good images of their session: pyimgano fit ... "
+            "--hold-out DIR"
+        )
+
+
+def compare(
+    scores: NDArray[np.float64],
+    looks: NDArray[np.float64],
+    goods: tuple[NDArray[np.float64], NDArray[np.float64]],
+    *,
+    limit: float | None = None,
+) -> Drift:
+    """Compare images with good images, all scored by models that did not learn from them.
+
+    The share of images that lie on one side of the median of the good images has, without a
+    difference, a beta-binomial distribution whatever that of the values; where its tail is below
+    1 % and the medians differ by 1.5 robust deviations of the good ones (scores: 1), the images
+    differ. Scores are compared upward only.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (m,)
+        Of images known to be good; of unknown ones with ``limit``.
+    looks : ndarray of float64, shape (m, 3)
+        Brightness, contrast, sharpness, positive.
+    goods : (ndarray, ndarray)
+        The same of the good images, out of sample.
+    limit : float, optional
+        The threshold. Given one, scores above it are left out on either side, for they may be
+        defects, and of those below it half may be defects that were missed.
+    """
+    good_scores, good_looks = goods
+    n, against = len(looks), len(good_looks)
+    if n < LEAST_NEW or against < LEAST_GOOD:
+        nothing = dict.fromkeys(("brightness", "contrast", "sharpness", "scores"))
+        return Drift(n=n, against=against, found=(), **nothing)
+    new, old = _light(looks), _light(good_looks)
+    shift = np.median(new, axis=0) - np.median(old, axis=0)
+    far = np.abs(shift) / np.maximum(_spread(old), _SPREADS) >= LIGHT
+    side = np.sign(shift)
+    found = [
+        f"{100 * abs(math.expm1(shift[i])):.0f} % {words[int(shift[i] > 0)]}"
+        for i, words in enumerate(_WORDS)
+        if far[i] and _tail(side[i] * new[:, i], side[i] * old[:, i]) < LEVEL / 2
+    ]
+    higher = _higher(scores, good_scores, limit)
+    if higher is not None and higher[0] >= SCORES and higher[1] < LEVEL:
+        found.append(f"scores of the lower half {higher[0]:.1f} deviations higher")
+    light = np.exp(shift).round(4).tolist()
+    return Drift(
+        n=n,
+        against=against,
+        brightness=light[0],
+        contrast=light[1],
+        sharpness=light[2],
+        scores=None if higher is None else round(higher[0], 2),
+        found=tuple(found),
+    )
+
+
+def _light(looks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return logarithms: less light alone is no loss of contrast, less contrast none of focus."""
+    logs = np.log(np.maximum(looks, 1e-6))
+    return np.asarray(np.diff(logs, axis=1, prepend=0.0))
+
+
+def _higher(
+    scores: NDArray[np.float64], goods: NDArray[np.float64], limit: float | None
+) -> tuple[float, float] | None:
+    """Return by how many deviations the lower halves differ, and the probability by chance."""
+    unseen = 0.0
+    if limit is not None:
+        scores, goods, unseen = scores[scores <= limit], goods[goods <= limit], UNSEEN
+    if scores.size < LEAST_NEW or goods.size < LEAST_GOOD:
+        return None
+    if min(scores.min(), goods.min()) > 0:
+        scores, goods = np.log(scores), np.log(goods)
+    spread = float(_spread(goods))
+    if spread <= 0:
+        return None
+    apart = float(np.quantile(scores, 0.25) - np.quantile(goods, 0.25)) / spread
+    return apart, _tail(scores, goods, unseen)
+
+
+def _tail(new: NDArray[np.float64], old: NDArray[np.float64], unseen: float = 0.0) -> float:
+    """Return how probable it is that so few new values lie at or below the middle of the old.
+
+    Exact for exchangeable values (Gastwirth, 1968), of which ``unseen`` are higher in any case.
+    """
+    from scipy.stats import betabinom
+
+    n, k = old.size, (old.size + 1) // 2
+    below = int(np.count_nonzero(new <= np.partition(old, k - 1)[k - 1]))
+    comparable = round((1 - unseen) * new.size)
+    return float(betabinom(comparable, k, n + 1 - k).cdf(below))
+
+
+def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    away = np.abs(values - np.median(values, axis=0))
+    return np.asarray(_MAD_TO_SIGMA * np.median(away, axis=0))

@@ -1,0 +1,157 @@
+"""The report of a check: what was found among good images, with pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyimgano.atomic import claimed, output_errors, write_atomic
+from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, suspicion
+from pyimgano.errors import ImageError, InputError
+from pyimgano.estimator import DETECTORS
+from pyimgano.images import read_image, to_uint8
+from pyimgano.maps.overlay import side_by_side
+from pyimgano.runs.facts import to_json
+from pyimgano.runs.gallery import data_uri, jpeg, link, split
+from pyimgano.runs.page import render
+from pyimgano.views.intake import prefetch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pyimgano.detector import Detector
+    from pyimgano.inspection import Inspection
+    from pyimgano.runs.hygiene import Hygiene
+
+__all__ = ["Doubts", "find_doubts", "write_check"]
+
+PANEL = 480
+THUMBNAIL = 160
+SHOWN = 24  # of each kind, and of the members of each group
+_FORMAT = "check"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubts:
+    """Good images that stand out by their score: probable defects.
+
+    Attributes
+    ----------
+    n : int
+        Images that were scored.
+    suspects : tuple of (str, float)
+        Name and robust z of each, the highest first.
+    judged : tuple of Inspection
+        The first of them, judged by a model that learned without all: its maps show where.
+    text : str
+        What was done and found, in a sentence.
+    """
+
+    n: int
+    suspects: tuple[tuple[str, float], ...]
+    judged: tuple[Inspection, ...]
+    text: str
+
+
+def find_doubts(detector: Detector, images: Sequence[Path]) -> Doubts:
+    """Score good images by models that did not learn from them, and name what stands out.
+
+    Parameters
+    ----------
+    detector : Detector
+        Unfitted.
+    images : sequence of Path
+        Good images, in the order in which they were taken.
+
+    Raises
+    ------
+    InputError
+        If they cannot be learned from.
+    """
+    if len(images) < SUSPECT_MINIMUM:
+        few = f"{len(images)} images are too few to tell which of them stand out by their scores"
+        return Doubts(0, (), (), few)
+    fitted = detector.clone().fit(images)
+    skipped = {name for name, _ in fitted.skipped_}
+    names = [str(path) for path in images if str(path) not in skipped]
+    far = suspicion(fitted.decision_scores_).round(2).tolist()
+    pairs = [pair for pair in zip(names, far, strict=True) if pair[1] > SUSPECT_Z]
+    ranked = tuple(sorted(pairs, key=lambda pair: -pair[1]))
+    out = {name for name, _ in ranked}
+    judged: tuple[Inspection, ...] = ()
+    if ranked:
+        rest = [path for path in images if str(path) not in out]
+        judged = tuple(detector.clone().fit(rest).inspect([name for name, _ in ranked[:SHOWN]]))
+    text = f"{len(names)} images by {DETECTORS.name_of(type(fitted))}, out of sample: "
+    if ranked and not fitted.suspects_:
+        text += find_suspects(fitted.decision_scores_)[1]
+    else:
+        text += f"{len(ranked) or 'none'} {'stand' if len(ranked) > 1 else 'stands'} out"
+    return Doubts(len(names), ranked, judged, text)
+
+
+def write_check(found: Hygiene, doubts: Doubts, folder: Path, out: Path) -> Path:
+    """Write ``report.html`` and ``check.json`` into a directory.
+
+    Parameters
+    ----------
+    found, doubts : Hygiene, Doubts
+        What was found.
+    folder : Path
+        Where the images lie.
+    out : Path
+        New, empty, or that of an older check.
+
+    Raises
+    ------
+    OutputError
+        If it holds something else, or cannot be written.
+    """
+    facts = {name: getattr(found, name) for name in found.__slots__}
+    facts |= {"format": _FORMAT, "folder": folder, "suspects": doubts.suspects}
+    groups = (*found.duplicates, *found.near_duplicates)
+    odd = (*found.blurred, *found.exposure, *found.odd_sizes)
+    names = [name for name, _ in odd[: 3 * SHOWN]]
+    names += [name for group in groups[:SHOWN] for name in group[:SHOWN]]
+    page = render(
+        "check.html.j2",
+        found=found,
+        doubts=doubts,
+        folder=str(folder),
+        thumbnails=dict(zip(names, prefetch(_thumbnail, names), strict=True)),
+        pictures=list(prefetch(_panels, doubts.judged)),
+        links={name: link(out, name) for name in [*names, *(name for name, _ in doubts.suspects)]},
+        shown=SHOWN,
+    )
+    with claimed(out, "a check", _require_check), output_errors(out):
+        write_atomic(out / "check.json", to_json(facts, indent=1) + b"\n")
+        write_atomic(out / "report.html", page)
+    return out / "report.html"
+
+
+def _require_check(out: Path) -> None:
+    try:
+        facts: Any = json.loads((out / "check.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"check.json cannot be read: {error}") from error
+    if facts.get("format") != _FORMAT:
+        raise InputError("its check.json is none of a check")
+
+
+def _thumbnail(name: str) -> str:
+    try:
+        image = read_image(name)
+    except ImageError:  # it was removed since
+        return ""
+    return data_uri("jpeg", jpeg(to_uint8(image, max(1, int(image.max())))[0], THUMBNAIL))
+
+
+def _panels(one: Inspection) -> list[str]:
+    if one.map is None:
+        return [_thumbnail(one.path)]
+    picture = side_by_side(
+        read_image(one.path), one.map, one.pixel_threshold, one.regions, max_side=PANEL
+    )
+    return [data_uri("jpeg", jpeg(panel, PANEL)) for panel in split(picture, 3)]

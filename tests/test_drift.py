@@ -1,0 +1,83 @@
+"""Whether two sessions differ: silent by chance, loud where it matters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pyimgano.archive import decode, encode
+from pyimgano.drift import LEVEL, compare
+
+
+def session(seed: int, n: int, *, light: float = 1.0, score: float = 0.0):
+    rng = np.random.default_rng(seed)
+    looks = np.exp(rng.normal(np.log([0.4, 0.2, 0.05]), [0.05, 0.04, 0.1], (n, 3))) * [light, 1, 1]
+    return np.exp(rng.normal(2 + score * 0.2, 0.2, n)), looks
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(12, 8), (31, 46), (150, 20), (60, 400)])
+def test_false_alarms_are_rare(n, m, limited):
+    alarms = 0
+    for seed in range(200):
+        goods = session(seed, n)
+        limit = float(np.quantile(goods[0], 0.95)) if limited else None
+        alarms += bool(compare(*session(1000 + seed, m), goods, limit=limit).found)
+    assert alarms <= 4 * LEVEL * 200
+
+
+def test_a_darker_session_is_told_with_its_amount():
+    drift = compare(*session(1, 40, light=0.8), session(0, 60))
+    assert drift.brightness == pytest.approx(0.8, abs=0.03)
+    assert drift.found[0].endswith("% darker")
+    text = drift.describe("they")
+    assert text.startswith("they differ from the goods: ")
+    assert "the stated bound may not hold" in text
+    assert "--hold-out" in text
+
+
+def test_higher_scores_are_told_in_deviations_and_lower_ones_are_not():
+    drift = compare(*session(1, 40, score=2), session(0, 60))
+    assert drift.found == (f"scores of the lower half {drift.scores:.1f} deviations higher",)
+    assert "does not hold" in drift.describe()
+    assert compare(*session(1, 40, score=-2), session(0, 60)).found == ()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_defects_among_unlabelled_images_are_no_drift(share):
+    goods = session(0, 100)
+    limit = float(np.quantile(goods[0], 0.95))
+    scores, looks = session(1, 60)
+    scores[: int(60 * share)] *= 4  # seen defects
+    assert compare(scores, looks, goods, limit=limit).found == ()
+    scores, looks = session(1, 60)
+    scores[:15] = limit * 0.98  # missed ones, a quarter
+    assert compare(scores, looks, goods, limit=limit).found == ()
+    drifted = compare(*session(1, 200, score=1.8), goods, limit=limit)
+    assert "scores" in drifted.found[0]
+
+
+def test_a_small_difference_is_not_worth_a_word():
+    drift = compare(*session(1, 5000, light=1.02), session(0, 5000))
+    assert drift.found == ()
+    assert drift.brightness == pytest.approx(1.02, abs=0.01)
+
+
+@pytest.mark.parametrize(("n", "m"), [(9, 50), (50, 7), (0, 50), (50, 0)])
+def test_too_few_images_are_not_compared(n, m):
+    drift = compare(*session(1, m, light=0.2), session(0, n))
+    assert not drift.enough
+    assert (drift.n, drift.against, drift.describe()) == (m, n, "")
+
+
+def test_constant_and_negative_scores_are_compared_as_they_are():
+    looks = session(0, 30)[1]
+    assert compare(np.ones(30), looks, (np.ones(30), looks)).scores is None
+    scores = np.random.default_rng(0).normal(size=30)
+    assert "scores" in compare(scores + 5, looks, (scores, looks)).found[0]
+
+
+def test_it_is_kept_in_a_model_file():
+    drift = compare(*session(1, 40, light=0.8), session(0, 60))
+    again = decode(encode(drift))
+    assert again.describe() == drift.describe()
