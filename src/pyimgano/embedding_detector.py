@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, final
 
 from pyimgano.errors import ArchiveError
-from pyimgano.features.base import EXTRACTORS, FeatureExtractor, resolve_extractor
+from pyimgano.features.base import BEST_FIRST, EXTRACTORS, FeatureExtractor, resolve_extractor
 from pyimgano.map_detector import MapDetector
 
 __all__ = ["EmbeddingDetector"]
@@ -28,7 +28,15 @@ class EmbeddingDetector(_LearnedExtractor, MapDetector):
         installed, or an object of your own.
     """
 
+    best_first: ClassVar[tuple[str, ...]] = BEST_FIRST
+    """What ``"auto"`` tries, in order."""
+
     extractor: str | FeatureExtractor = "auto"
+
+    @final
+    def resolved_extractor(self) -> FeatureExtractor:
+        """Return what ``extractor`` names; see `resolve_extractor`."""
+        return resolve_extractor(self.extractor, self.best_first)
 
     def _state(self) -> dict[str, Any]:
         stored: dict[str, Any] = {"fingerprint": self.extractor_.fingerprint}
@@ -45,7 +53,7 @@ class EmbeddingDetector(_LearnedExtractor, MapDetector):
         if "name" in stored:
             self.extractor_ = EXTRACTORS[stored["name"]](**stored["parameters"])
         else:
-            self.extractor_ = resolve_extractor(self.extractor)
+            self.extractor_ = self.resolved_extractor()
         if self.extractor_.fingerprint != stored["fingerprint"]:
             raise ArchiveError(
                 f"the extractor here is {self.extractor_.fingerprint!r}, the model was fitted with "

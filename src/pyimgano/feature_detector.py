@@ -13,7 +13,6 @@ import numpy as np
 
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import InputError, ParameterError
-from pyimgano.features.base import resolve_extractor
 from pyimgano.judging import Reading
 from pyimgano.maps.aggregate import Maximum, TopMean
 from pyimgano.maps.upsample import upsample
@@ -168,7 +167,7 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
 
     def _features_of(self, images: Images) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
         """Extract the features of all good images, and learn geometry and scale."""
-        self.extractor_ = resolve_extractor(self.extractor)
+        self.extractor_ = self.resolved_extractor()
         self.input_size_ = _input_size(self.intake_.sizes[0], self.size)
         sizes: list[tuple[int, int]] = []
         features: NDArray[np.float32] | None = None

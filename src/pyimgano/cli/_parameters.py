@@ -249,14 +249,14 @@ def parse_share(text: str, option: str = "--false-reject") -> float:
 def describe_extractor(detector: Detector, asked: str) -> list[str]:
     """Return the extractor that a fitted detector uses, and how it was chosen, line by line."""
     from pyimgano.embedding_detector import EmbeddingDetector
-    from pyimgano.features.base import _BEST_FIRST, EXTRACTORS
+    from pyimgano.features.base import BEST_FIRST, EXTRACTORS
 
     if not isinstance(detector, EmbeddingDetector):
         return ["none: this detector needs no features"]
     name = EXTRACTORS.name_of(type(detector.extractor_)) or detector.extractor_.fingerprint
     if asked != "auto":
         return [name]
-    best = EXTRACTORS.entry(_BEST_FIRST[0])
+    best = EXTRACTORS.entry(BEST_FIRST[0])
     if best.metadata.missing:
         return [name, f"to get {best.name}: {best.metadata.pip_line}"]
     return [f"{name} (the best one installed; see: pyimgano list extractors)"]

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EXTRACTORS", "FeatureExtractor", "NamedChannels", "PatchFeatures", "resolve_extractor"]
+__all__ = [
+    "BEST_FIRST",
+    "EXTRACTORS",
+    "FeatureExtractor",
+    "NamedChannels",
+    "PatchFeatures",
+    "resolve_extractor",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +93,13 @@ EXTRACTORS: Registry[type[FeatureExtractor]] = Registry(
     "extractor", package="pyimgano.features", group="pyimgano.extractors"
 )
 
-_BEST_FIRST = ("efficientnet_lite0", "handcrafted")
+BEST_FIRST = ("efficientnet_lite0", "handcrafted")
 
 
-def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
-    """Return the extractor of a name (``"auto"``: the best one installed), or the object itself.
+def resolve_extractor(
+    extractor: str | FeatureExtractor, best_first: tuple[str, ...] = BEST_FIRST
+) -> FeatureExtractor:
+    """Return the extractor of a name, or the object itself; ``"auto"``: the best one installed.
 
     ``NAME:PATH`` gives a file to one that needs it, ``timm:MODEL`` or ``timm:MODEL:PATH`` also a
     model; fields follow as ``,KEY=VALUE``: ``dinov2_vitb14:w.pth,layers=[-2,-1],precision=bf16``.
@@ -113,7 +122,7 @@ def resolve_extractor(extractor: str | FeatureExtractor) -> FeatureExtractor:
             )
         return extractor
     if extractor == "auto":
-        ready = (name for name in _BEST_FIRST if not EXTRACTORS.entry(name).metadata.missing)
+        ready = (name for name in best_first if not EXTRACTORS.entry(name).metadata.missing)
         return EXTRACTORS[next(ready)]()
     text, *settings = re.split(r",(?=\w+=)", extractor)
     name, colon, given = text.partition(":")

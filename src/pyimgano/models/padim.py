@@ -10,6 +10,7 @@ import numpy as np
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
+from pyimgano.models._gaussian import fit_places, place_distances
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
@@ -58,32 +59,17 @@ class PaDiM(_Learned, FeatureDetector):
             )
 
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:  # noqa: ARG002
-        from scipy.linalg import lapack
-
-        n, height, width, dimension = features.shape
-        if n < 2:
+        if len(features) < 2:
             raise InputError(
                 "vision_padim needs at least two good images to learn a covariance, and three to "
                 "set a threshold from them"
             )
-        count = min(self.n_channels, dimension)
-        draw = np.random.default_rng(self.seed).permutation(dimension)[:count]
-        self.channels_ = np.sort(draw).astype(np.int64)
+        dimension = features.shape[3]
+        draw = np.random.default_rng(self.seed).permutation(dimension)
+        self.channels_ = np.sort(draw[: self.n_channels]).astype(np.int64)
         chosen = features[..., self.channels_]
-        # In C order, as after loading: the order decides how sums are rounded.
-        self.mean_ = chosen.mean(axis=0, dtype=np.float64).astype(np.float32, order="C")
-        self.whitener_ = np.empty((height, width, count, count), np.float32)
-        floor = self.regularisation * np.eye(count)
-        for row in range(height):
-            centred = (chosen[:, row] - self.mean_[row]).transpose(1, 2, 0)
-            covariance = np.matmul(centred, centred.transpose(0, 2, 1)) / np.float64(n - 1)
-            for column, lower in enumerate(np.linalg.cholesky(covariance + floor)):
-                self.whitener_[row, column] = lapack.dtrtri(lower, lower=1)[0]
+        self.mean_, self.whitener_ = fit_places(chosen, self.regularisation)
 
     def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
-        maps = np.empty(features.shape[:3], np.float32)
-        for row, whitener in enumerate(self.whitener_):
-            centred = features[:, row][..., self.channels_] - self.mean_[row]
-            white = np.matmul(centred.transpose(1, 0, 2), whitener.transpose(0, 2, 1))
-            maps[:, row] = np.sqrt(np.einsum("wnd,wnd->nw", white, white))
-        return PatchScores(maps)
+        chosen = features[..., self.channels_]
+        return PatchScores(place_distances(chosen, (self.mean_, self.whitener_)))

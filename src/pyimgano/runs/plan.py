@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pyimgano.archive import encode
 from pyimgano.datasets._checks import mask_files
 from pyimgano.datasets.base import list_categories, load_dataset, reader_options
+from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import DatasetError, ParameterError
 from pyimgano.estimator import DETECTORS
-from pyimgano.features.base import EXTRACTORS, resolve_extractor
+from pyimgano.features.base import EXTRACTORS
 from pyimgano.runs.facts import plain
 from pyimgano.runs.jobs import Job, in_category
 from pyimgano.views.intake import prefetch
@@ -147,12 +148,12 @@ def _describe(detector: Detector) -> dict[str, Any]:
         raise ParameterError(f"{type(detector).__name__} is not registered, a job cannot name it")
     parameters = detector.parameters()
     del parameters["seed"]
-    asked = parameters.pop("extractor", "")
+    asked = parameters.pop("extractor", "") if isinstance(detector, EmbeddingDetector) else ""
     if not isinstance(asked, str):
         raise ParameterError(f"a job names its extractor; register {asked!r} and give its name")
     facts = {"detector": name, "extractor": "", "features": ""}
-    if asked:
-        extractor = resolve_extractor(asked)
+    if isinstance(detector, EmbeddingDetector):
+        extractor = detector.resolved_extractor()
         facts["extractor"] = asked
         if asked == "auto":  # on another machine it could be another one
             facts["extractor"] = EXTRACTORS.name_of(type(extractor)) or asked

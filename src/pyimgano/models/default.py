@@ -1,0 +1,297 @@
+"""The default: near patches by hand and by network, places and the whole image, in one score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from pyimgano.calibration import block_folds
+from pyimgano.errors import ParameterError
+from pyimgano.estimator import DETECTORS
+from pyimgano.feature_detector import FeatureDetector, PatchScores
+from pyimgano.features.handcrafted import CHANNELS
+from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, whole_distances
+from pyimgano.models._local_search import LocalSearch
+from pyimgano.registry import Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Grids = dict[str, NDArray[np.float32]]
+
+__all__ = ["Default"]
+
+PLAIN, DEEP, UNIT, PLACE, WHOLE = "handcrafted", "network", "direction", "place", "whole"
+_AXES = {PLAIN: 48, DEEP: 64, UNIT: 64}
+_SAMPLE = 60_000
+_BATCH = 8
+_LEAST = 1e-6
+_FLOOR = 0.01
+_PRIOR_SPREAD, _PRIOR_COUNT = 0.1, 2
+
+
+class _Model(NamedTuple):
+    """What images are compared with."""
+
+    near: dict[str, LocalSearch]
+    places: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    whole: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class _Learned:
+    axes_: Grids
+    origins_: Grids
+    held_: PatchScores | None
+    levels_: dict[str, tuple[float, float, float, float]]
+    model_: _Model
+
+
+@DETECTORS.register(
+    "vision_default",
+    Metadata(
+        summary="Near patches, places and the whole image in one score; decides well untuned.",
+        paper="parts: Defard et al., PaDiM, ICPR 2021; Ledoit and Wolf, JMVA 2004",
+    ),
+)
+@dataclass(kw_only=True, eq=False)
+class Default(_Learned, FeatureDetector):
+    """A fusion of what is good at small defects, at misplaced ones and at large ones.
+
+    Each member measures a distance to the good images: ``handcrafted``, ``network`` and
+    ``direction`` that of a patch to the nearest good patch within ``reach`` cells of its place, in
+    principal axes of the handcrafted channels, of the network's, and of the network's at length 1;
+    ``place`` the Mahalanobis distance to the Gaussian at the place (PaDiM); ``whole`` that of the
+    mean of all cells (covariance shrunk as by Ledoit and Wolf). Of a map, the mean of its highest
+    ``top`` share counts. So many spreads as the logarithm lies above the median of the good images
+    out of sample, so much does a member say; the score is the mean of the members, ``whole`` with
+    the weight ``whole``. The map is that of the network's patches, or of the handcrafted ones.
+
+    Axes, and median and spread of each member, are all that out-of-sample scores share with the
+    images they are scored without.
+
+    Parameters
+    ----------
+    reach : int
+        Cells by which a patch may be displaced.
+    top : float
+        Share of the cells that makes a member's score.
+    whole : float
+        Weight of the whole image.
+    max_images : int
+        Good images whose patches are kept, evenly chosen; all of them take part in the threshold.
+    """
+
+    best_first: ClassVar[tuple[str, ...]] = ("handcrafted_lite0", "handcrafted")
+
+    reach: int = 2
+    top: float = 0.01
+    whole: float = 0.25
+    max_images: int = 128
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.reach < 0 or self.max_images < 2:
+            raise ParameterError(
+                "reach must not be negative and max_images at least 2: "
+                f"reach={self.reach}, max_images={self.max_images}"
+            )
+        if not 0 < self.top <= 1 or not 0 <= self.whole < 1:
+            raise ParameterError(
+                f"top is a share in (0, 1], whole a weight in [0, 1): top={self.top}, "
+                f"whole={self.whole}"
+            )
+
+    def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
+        n = len(features)
+        if len(np.unique(blocks)) == 1:  # the levels want scores out of sample all the same
+            blocks = block_folds([None] * n, self.folds)
+        kept = np.unique(np.linspace(0, n - 1, min(n, self.max_images)).round().astype(np.int64))
+        self._learn_axes(features[kept])
+        seen, vectors = self._seen(features[kept]), self._vectors(features)
+        self.levels_ = {}
+        found: dict[str, NDArray[Any]] = {}
+        for block in np.unique(blocks) if n > 1 else ():
+            held = blocks == block
+            model = self._compare({k: v[~held[kept]] for k, v in seen.items()}, vectors[~held])
+            for name, part in self._measure(features[held], model).items():
+                found.setdefault(name, np.empty((n, *part.shape[1:]), part.dtype))[held] = part
+        self.levels_ = {name: _levels(self._top(part), part) for name, part in found.items()}
+        self.held_ = self._fuse(found) if found else None
+        self.model_ = self._compare(seen, vectors)
+
+    def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:  # noqa: ARG002
+        held: PatchScores = vars(self).pop("held_")
+        return held
+
+    def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
+        return self._fuse(self._measure(features, self.model_))
+
+    # What the members see -------------------------------------------------------------------
+
+    def _learn_axes(self, features: NDArray[np.float32]) -> None:
+        self.origins_, self.axes_ = {}, {}
+        for name, values in self._families(features).items():
+            rows = values.reshape(-1, values.shape[-1])
+            rows = rows[:: -(-len(rows) // _SAMPLE)].astype(np.float64)
+            origin = rows.mean(axis=0)
+            _, axes = np.linalg.eigh((rows - origin).T @ (rows - origin))
+            self.origins_[name] = origin.astype(np.float32)
+            self.axes_[name] = np.ascontiguousarray(axes[:, -_AXES[name] :]).astype(np.float32)
+
+    def _families(self, features: NDArray[np.float32]) -> Grids:
+        """Split standardised features (..., d) into what each kind of member sees."""
+        cut = len(CHANNELS) if self.extractor_.fingerprint.startswith("handcrafted") else 0
+        found = {PLAIN: features[..., :cut]} if cut else {}
+        if cut < features.shape[-1]:
+            found[DEEP] = features[..., cut:]
+            dead = self.scale_[cut:] == 0
+            raw = found[DEEP] / np.where(dead, 1, self.scale_[cut:]) + self.center_[cut:]
+            length = np.sqrt(np.einsum("...d,...d->...", raw, raw))[..., None]
+            found[UNIT] = raw / np.maximum(length, np.float32(1e-12))
+        return found
+
+    def _seen(self, features: NDArray[np.float32]) -> Grids:
+        families = self._families(features).items()
+        seen = {
+            name: (values - self.origins_[name]) @ self.axes_[name] for name, values in families
+        }
+        if DEEP in seen:
+            seen[PLACE] = _smoothed(seen[DEEP])
+        return seen
+
+    def _vectors(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        first = next(iter(self._families(features[:1]).values())).shape[-1]
+        return features[..., :first].mean(axis=(1, 2), dtype=np.float64)
+
+    def _compare(self, seen: Grids, vectors: NDArray[np.float64]) -> _Model:
+        """Learn from what is seen of some images; rounded as the model file will hold it."""
+        near = {
+            name: LocalSearch.of(values.astype(np.float16).astype(np.float32), self.reach)
+            for name, values in seen.items()
+            if name != PLACE
+        }
+        places = fit_places(seen[PLACE], _FLOOR) if PLACE in seen else None
+        return _Model(near, places, fit_whole(vectors))
+
+    def _measure(self, features: NDArray[np.float32], model: _Model) -> dict[str, NDArray[Any]]:
+        """Return the map (n, h, w) of each member, and (n,) of the whole image."""
+        parts = []
+        for start in range(0, len(features), _BATCH):
+            seen = self._seen(features[start : start + _BATCH])
+            part = {name: one.distances(seen[name]) for name, one in model.near.items()}
+            if model.places is not None:
+                part[PLACE] = place_distances(seen[PLACE], model.places)
+            parts.append(part)
+        found: dict[str, NDArray[Any]] = {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+        }
+        found[WHOLE] = whole_distances(self._vectors(features), model.whole)
+        return found
+
+    # How they agree -------------------------------------------------------------------------
+
+    def _top(self, part: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the logarithm of what counts of a member's maps."""
+        import cv2
+
+        if part.ndim > 1:
+            n, height, width = part.shape
+            sigma = [
+                self.sigma * cells / side
+                for cells, side in zip(part.shape[1:], self.input_size_, strict=True)
+            ]
+            smooth = (
+                part
+                if not self.sigma
+                else np.stack(
+                    [
+                        cv2.GaussianBlur(
+                            one,
+                            (0, 0),
+                            sigma[1],
+                            sigmaY=sigma[0],
+                            borderType=cv2.BORDER_REFLECT_101,
+                        )
+                        for one in part
+                    ]
+                )
+            )
+            count = max(1, round(self.top * height * width))
+            flat = smooth.reshape(n, -1)
+            part = np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
+        return np.log(np.maximum(part, _LEAST)).astype(np.float64)
+
+    def contributions(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+        """Return by how many spreads each member lies above the median of the goods, (n,) each."""
+        result = {}
+        for name, part in found.items():
+            middle, spread, _, _ = self.levels_.get(name, (0.0, 1.0, 0.0, 1.0))
+            result[name] = (self._top(part) - middle) / spread
+        return result
+
+    def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
+        says = self.contributions(found)
+        whole = says.pop(WHOLE)
+        scores = (1 - self.whole) * np.mean(list(says.values()), axis=0) + self.whole * whole
+        drawn = [name for name in (DEEP, UNIT) if name in found] or [PLAIN]
+        levels = [self.levels_.get(name, (0.0, 1.0, 0.0, 1.0))[2:] for name in drawn]
+        maps = [(found[name] - at) / by for name, (at, by) in zip(drawn, levels, strict=True)]
+        return PatchScores(np.mean(maps, axis=0, dtype=np.float64).astype(np.float32), scores)
+
+    # The file -------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        state.pop("held_", None)
+        model: _Model = state.pop("model_")
+        for name in self.axes_:
+            state[f"near_{name}_"] = model.near[name].bank.astype(np.float16)
+            state[f"axes_{name}_"] = self.axes_[name]
+            state[f"origin_{name}_"] = self.origins_[name]
+        del state["axes_"], state["origins_"]
+        if model.places is not None:
+            state["place_mean_"], state["place_whitener_"] = model.places
+        state["whole_mean_"], state["whole_whitener_"] = model.whole
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        names = [name for name in _AXES if f"axes_{name}_" in state]
+        self.axes_ = {name: state.pop(f"axes_{name}_") for name in names}
+        self.origins_ = {name: state.pop(f"origin_{name}_") for name in names}
+        near = {name: _search(state.pop(f"near_{name}_"), self.reach) for name in names}
+        places = None
+        if "place_mean_" in state:
+            places = state.pop("place_mean_"), state.pop("place_whitener_")
+        self.model_ = _Model(near, places, (state.pop("whole_mean_"), state.pop("whole_whitener_")))
+        super()._restore(state)
+
+
+def _search(bank: NDArray[np.float16], reach: int) -> LocalSearch:
+    return LocalSearch.of(bank.astype(np.float32).transpose(2, 0, 1, 3), reach)
+
+
+def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average (n, h, w, d) over 3 x 3 cells, the border repeated."""
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / np.float32(9)
+
+
+def _levels(logs: NDArray[np.float64], part: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return median and upper spread of the logarithms, and of the values of a map.
+
+    A few goods say little of a spread: it is drawn towards one that is usual.
+    """
+    middle = float(np.median(logs))
+    above = np.maximum(logs - middle, 0)
+    count = np.count_nonzero(above) + _PRIOR_COUNT
+    spread = float(np.sqrt((np.sum(above**2) + _PRIOR_COUNT * _PRIOR_SPREAD**2) / count))
+    values = part.ravel()[:: -(-part.size // _SAMPLE)].astype(np.float64)
+    at = float(np.median(values))
+    high = values[values > at] - at
+    by = float(np.sqrt(np.mean(high**2))) if high.size else 1.0
+    return middle, spread, at, by
