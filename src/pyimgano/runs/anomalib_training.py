@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyimgano.atomic import claimed, output_errors, write_atomic
-from pyimgano.calibration import block_folds
 from pyimgano.datasets._sources import as_sources
 from pyimgano.errors import InputError
+from pyimgano.groups import block_folds
 from pyimgano.models import create_detector
 from pyimgano.models._anomalib_torch import quiet, require_anomalib
 from pyimgano.runs.anomalib_engine import PURPOSE, fit_engine

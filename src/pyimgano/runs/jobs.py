@@ -58,8 +58,8 @@ class Job:
     root: str
     category: str | None
     data: str  #: Hash of images, masks and labels, wherever they lie; empty if unreadable.
-    content: Mapping[str, str] = field(default_factory=dict)
     #: Checksums of the files that parameters name, which decide in place of their paths.
+    content: Mapping[str, str] = field(default_factory=dict)
     categories: Sequence[str] = ()  #: Of one model that serves them all, see `multi_class`.
     options: Mapping[str, Any] = field(default_factory=dict)  #: The reader's that are no defaults.
     shots: int | None = None  #: Good images to learn from, see `few_shot`; None for all.
