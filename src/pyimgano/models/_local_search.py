@@ -54,24 +54,28 @@ class LocalSearch:
         -------
         ndarray of float32, shape (m, h, w)
         """
+        nearest = np.stack([self._least(query) for query in queries])  # alone as in a batch
+        squares = np.einsum("mhwd,mhwd->mhw", queries, queries)
+        found: NDArray[np.float32] = np.sqrt(np.maximum(2 * nearest + squares, 0))
+        return found
+
+    def _least(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return half the squared distance of one image's patches (h, w, d), less their own."""
         height, width, _, depth = self.bank.shape
-        nearest = np.full(queries.shape[:3], _FAR, np.float32)
+        nearest = np.full((height, width), _FAR, np.float32)
         for top in range(0, height, _ROWS):
             for left in range(0, width, _COLUMNS):
                 right = min(left + _COLUMNS, width)
                 for row, columns, seen in self._window(top, left, right):
                     rows = slice(max(top, row - self.reach), min(top + _ROWS, row + self.reach + 1))
-                    tile = queries[:, rows, left:right]
-                    near = self.bank[row, columns]
+                    tile, near = query[rows, left:right], self.bank[row, columns]
                     products = tile.reshape(-1, depth) @ near.reshape(-1, depth).T
-                    gaps = products.reshape(*tile.shape[:3], *near.shape[:2])
+                    gaps = products.reshape(*tile.shape[:2], *near.shape[:2])
                     np.subtract(self.halves[row, columns], gaps, out=gaps)
                     least = np.where(seen, gaps.min(axis=-1), _FAR).min(axis=-1)
-                    part = nearest[:, rows, left:right]
+                    part = nearest[rows, left:right]
                     np.minimum(part, least, out=part)
-        squares = np.einsum("mhwd,mhwd->mhw", queries, queries)
-        found: NDArray[np.float32] = np.sqrt(np.maximum(2 * nearest + squares, 0))
-        return found
+        return nearest
 
     def _window(
         self, top: int, left: int, right: int

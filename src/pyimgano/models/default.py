@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pyimgano.calibration import block_folds
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.features.handcrafted import CHANNELS
+from pyimgano.groups import block_folds
 from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, whole_distances
 from pyimgano.models._local_search import LocalSearch
+from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ _SAMPLE = 60_000
 _BATCH = 8
 _LEAST = 1e-6
 _FLOOR = 0.01
+_NO_LEVEL = (0.0, 1.0, 0.0, 1.0)
 _PRIOR_SPREAD, _PRIOR_COUNT = 0.1, 2
 
 
@@ -46,6 +48,7 @@ class _Learned:
     axes_: Grids
     origins_: Grids
     held_: PatchScores | None
+    kept_: NDArray[np.int64]
     levels_: dict[str, tuple[float, float, float, float]]
     model_: _Model
 
@@ -110,6 +113,7 @@ class Default(_Learned, FeatureDetector):
         if len(np.unique(blocks)) == 1:  # the levels want scores out of sample all the same
             blocks = block_folds([None] * n, self.folds)
         kept = np.unique(np.linspace(0, n - 1, min(n, self.max_images)).round().astype(np.int64))
+        self.kept_ = kept
         self._learn_axes(features[kept])
         seen, vectors = self._seen(features[kept]), self._vectors(features)
         self.levels_ = {}
@@ -156,8 +160,9 @@ class Default(_Learned, FeatureDetector):
 
     def _seen(self, features: NDArray[np.float32]) -> Grids:
         families = self._families(features).items()
-        seen = {
-            name: (values - self.origins_[name]) @ self.axes_[name] for name, values in families
+        seen: Grids = {
+            name: np.matmul(values - self.origins_[name], self.axes_[name], dtype=np.float32)
+            for name, values in families
         }
         if DEEP in seen:
             seen[PLACE] = _smoothed(seen[DEEP])
@@ -165,7 +170,7 @@ class Default(_Learned, FeatureDetector):
 
     def _vectors(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         first = next(iter(self._families(features[:1]).values())).shape[-1]
-        return features[..., :first].mean(axis=(1, 2), dtype=np.float64)
+        return np.asarray(features[..., :first].mean(axis=(1, 2), dtype=np.float64))
 
     def _compare(self, seen: Grids, vectors: NDArray[np.float64]) -> _Model:
         """Learn from what is seen of some images; rounded as the model file will hold it."""
@@ -195,52 +200,69 @@ class Default(_Learned, FeatureDetector):
     # How they agree -------------------------------------------------------------------------
 
     def _top(self, part: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the logarithm of what counts of a member's maps."""
+        """Return the logarithm of what counts of a member: (n, h, w) or (n,) to (n,)."""
+        if part.ndim > 1:
+            count = max(1, round(self.top * part[0].size))
+            flat = np.stack([self._smooth(one) for one in part]).reshape(len(part), -1)
+            part = np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
+        return np.asarray(np.log(np.maximum(part, _LEAST)), np.float64)
+
+    def _smooth(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         import cv2
 
-        if part.ndim > 1:
-            n, height, width = part.shape
-            sigma = [
-                self.sigma * cells / side
-                for cells, side in zip(part.shape[1:], self.input_size_, strict=True)
-            ]
-            smooth = (
-                part
-                if not self.sigma
-                else np.stack(
-                    [
-                        cv2.GaussianBlur(
-                            one,
-                            (0, 0),
-                            sigma[1],
-                            sigmaY=sigma[0],
-                            borderType=cv2.BORDER_REFLECT_101,
-                        )
-                        for one in part
-                    ]
-                )
-            )
-            count = max(1, round(self.top * height * width))
-            flat = smooth.reshape(n, -1)
-            part = np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
-        return np.log(np.maximum(part, _LEAST)).astype(np.float64)
+        if not self.sigma:
+            return part
+        y, x = (self.sigma * n / side for n, side in zip(part.shape, self.input_size_, strict=True))
+        blurred: NDArray[np.float32] = cv2.GaussianBlur(
+            part, (0, 0), x, sigmaY=y, borderType=cv2.BORDER_REFLECT_101
+        )
+        return blurred
 
-    def contributions(self, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-        """Return by how many spreads each member lies above the median of the goods, (n,) each."""
-        result = {}
-        for name, part in found.items():
-            middle, spread, _, _ = self.levels_.get(name, (0.0, 1.0, 0.0, 1.0))
-            result[name] = (self._top(part) - middle) / spread
-        return result
+    def _says(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Return by how many spreads a member lies above the median of the goods, (n,)."""
+        middle, spread, _, _ = self.levels_.get(name, _NO_LEVEL)
+        return (self._top(values) - middle) / spread
+
+    def _stands(self, name: str, part: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a member's map in spreads above the median of the good patches."""
+        _, _, at, by = self.levels_.get(name, _NO_LEVEL)
+        return (part - np.float32(at)) / np.float32(by)
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        says = self.contributions(found)
+        says = {name: self._says(name, part) for name, part in found.items()}
         whole = says.pop(WHOLE)
         scores = (1 - self.whole) * np.mean(list(says.values()), axis=0) + self.whole * whole
         drawn = [name for name in (DEEP, UNIT) if name in found] or [PLAIN]
-        levels = [self.levels_.get(name, (0.0, 1.0, 0.0, 1.0))[2:] for name in drawn]
-        maps = [(found[name] - at) / by for name, (at, by) in zip(drawn, levels, strict=True)]
-        return PatchScores(np.mean(maps, axis=0, dtype=np.float64).astype(np.float32), scores)
+        maps = [self._stands(name, found[name]) for name in drawn]
+        return PatchScores(sum(maps[1:], maps[0]) / np.float32(len(maps)), np.asarray(scores))
+
+    def _explain(
+        self, image: NDArray[np.uint8], places: Sequence[tuple[float, float]]
+    ) -> list[Evidence]:
+        features = self._standardise(self._embed([image]))
+        grid = features.shape[1], features.shape[2]
+        found, seen = self._measure(features, self.model_), self._seen(features)
+        whole = self._says(WHOLE, found[WHOLE])
+        name = DEEP if DEEP in seen else PLAIN
+        near = self.model_.near[name]
+        result = []
+        for cell in (self._cell_at(place, grid) for place in places):
+            image_of, row, column = near.nearest(seen[name][0][cell], cell)
+            parts = {
+                member: float(self._stands(member, part)[0][cell])
+                for member, part in found.items()
+                if member != WHOLE
+            }
+            result.append(
+                Evidence(
+                    box=self._box_of(cell, grid, 0),
+                    distance=float(found[name][0][cell]),
+                    good=int(self.kept_[image_of]),
+                    good_box=self._box_of((row, column), grid, 0),
+                    parts={**parts, "whole image": float(whole[0])},
+                )
+            )
+        return result
 
     # The file -------------------------------------------------------------------------------
 
@@ -278,7 +300,9 @@ def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average (n, h, w, d) over 3 x 3 cells, the border repeated."""
     padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / np.float32(9)
+    means: NDArray[np.float32] = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    means /= np.float32(9)
+    return means
 
 
 def _levels(logs: NDArray[np.float64], part: NDArray[Any]) -> tuple[float, float, float, float]:
