@@ -275,6 +275,7 @@ def test_a_refit_forgets() -> None:
         "skipped_",
         "suspects_",
         "suspects_z_",
+        "view_",
     ]
 
 

@@ -17,6 +17,7 @@ import re
 import zipfile
 from pathlib import Path
 from tokenize import TokenError
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,8 +212,15 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None, name: str = "") -> Any:
     """Turn a parameter into JSON: scalars as they are; tuples and registered records marked.
+
+    Parameters
+    ----------
+    value : object
+        What is stored.
+    arrays : dict, optional
+        Gets the arrays in records, under names that begin with ``name`` and a point.
 
     Raises
     ------
@@ -226,22 +234,28 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):
-        items = [encode(item) for item in value]
+        items = [encode(item, arrays, f"{name}.{i}") for i, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict):
         return {"mapping": [[encode(k), encode(v)] for k, v in value.items()]}
-    name = VALUES.name_of(type(value))
-    if name is None:
+    if arrays is not None and isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"array": name}
+    kind = VALUES.name_of(type(value))
+    if kind is None:
         raise ParameterError(
             f"cannot store {value!r} in a model file: a parameter is a number, a text, a tuple, or "
             "a frozen dataclass registered in pyimgano.registry.VALUES"
         )
-    fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return {"value": name, "params": fields}
+    fields = {
+        f.name: encode(getattr(value, f.name), arrays, f"{name}.{f.name}")
+        for f in dataclasses.fields(value)
+    }
+    return {"value": kind, "params": fields}
 
 
-def decode(stored: Any) -> Any:
-    """Turn what `encode` made back into the parameter.
+def decode(stored: Any, arrays: Mapping[str, NDArray[Any]] = MappingProxyType({})) -> Any:
+    """Turn what `encode` made back into the parameter, with the arrays of its records.
 
     Raises
     ------
@@ -249,25 +263,27 @@ def decode(stored: Any) -> Any:
         If it names a value object that is not registered here, or has an unknown form.
     """
     if isinstance(stored, list):
-        return [decode(item) for item in stored]
+        return [decode(item, arrays) for item in stored]
     if not isinstance(stored, dict):
         return stored
     try:
-        return _decoded(stored)
+        return _decoded(stored, arrays)
     except ArchiveError:
         raise
-    except (UnknownNameError, TypeError, ValueError, AttributeError) as error:
+    except (UnknownNameError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArchiveError(f"cannot restore the parameter {stored!r}: {error}") from error
 
 
-def _decoded(stored: dict[str, Any]) -> Any:
+def _decoded(stored: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
     if stored.keys() == {"float"}:
         return float(stored["float"])
     if stored.keys() == {"tuple"}:
-        return tuple(decode(item) for item in stored["tuple"])
+        return tuple(decode(item, arrays) for item in stored["tuple"])
+    if stored.keys() == {"array"}:
+        return arrays[stored["array"]]
     if stored.keys() == {"mapping"}:
         return {decode(key): decode(item) for key, item in stored["mapping"]}
     if stored.keys() != {"value", "params"}:
         raise ArchiveError(f"cannot read the parameter {stored!r}")
     kind = VALUES[stored["value"]]
-    return kind(**{name: decode(item) for name, item in stored["params"].items()})
+    return kind(**{name: decode(item, arrays) for name, item in stored["params"].items()})

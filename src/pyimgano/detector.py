@@ -15,7 +15,7 @@ from pyimgano.calibrating import SEPARATE, Calibrating
 from pyimgano.calibration import Conformal, ThresholdRule, check_contamination
 from pyimgano.datasets._sources import as_sources
 from pyimgano.drift import LEAST_GOOD, compare
-from pyimgano.errors import CalibrationError, NotFittedError, ParameterError
+from pyimgano.errors import CalibrationError, ParameterError
 from pyimgano.estimator import DETECTORS, Estimator
 from pyimgano.few_shot import FewShot
 from pyimgano.groups import block_folds
@@ -23,6 +23,7 @@ from pyimgano.inspecting import Inspecting
 from pyimgano.inspection import Inspections
 from pyimgano.judging import Judge, Reading, require_judged
 from pyimgano.synthesis.golden import golden_image
+from pyimgano.views.base import View, Whole
 from pyimgano.views.intake import Images, learn
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.inspection import Inspection
-    from pyimgano.views.intake import Intake
 
 __all__ = ["DETECTORS", "Detector"]
 
@@ -62,6 +62,8 @@ class Detector(Calibrating, Estimator):
         Bits used in 16-bit images; None takes the largest value among the good images.
     seed : int
         Source of all randomness.
+    view : View
+        What is seen of an image, such as ``Align()``; learned from the good images.
 
     Attributes
     ----------
@@ -89,6 +91,7 @@ class Detector(Calibrating, Estimator):
     any_size: bool = False
     bit_depth: int | None = None
     seed: int = 0
+    view: View = field(default_factory=Whole)
 
     # What a subclass writes ----------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class Detector(Calibrating, Estimator):
         readings: list[Reading] = [Reading(math.nan)] * len(images)
         for block in np.unique(blocks):
             part = self.clone()
-            part.intake_ = self.intake_
+            part.intake_, part.view_ = self.intake_, self.view_
             part._fit(images.take(np.flatnonzero(blocks != block).tolist()))
             for i in np.flatnonzero(blocks == block).tolist():
                 readings[i] = part._infer([images[i]])[0]
@@ -133,13 +136,10 @@ class Detector(Calibrating, Estimator):
             raise ParameterError(f"threshold must be a rule such as Conformal(): {rule!r}")
         if self.seed < 0:
             raise ParameterError(f"seed must not be negative, got {self.seed}")
+        if isinstance(self.view, type) or not isinstance(self.view, View):
+            raise ParameterError(f"view must be a view such as Align(): {self.view!r}")
 
     # What every detector does --------------------------------------------------------------
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether there is a threshold."""
-        return "threshold_" in vars(self)
 
     @final
     def fit(
@@ -185,7 +185,9 @@ class Detector(Calibrating, Estimator):
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
-        self.intake_, self.skipped_ = goods.images.intake, goods.skipped
+        self.intake_, self.view_ = goods.images.intake, self.view.learn(goods.images)
+        goods = goods.seen(self.intake_, self.view_)
+        self.skipped_ = goods.skipped
         self.suspects_, self.suspects_z_ = (), ()
         self.odd_, self.dropped_ = goods.odd, tuple(dropped)
         blocks = block_folds(goods.groups, self.folds)
@@ -249,7 +251,8 @@ class Detector(Calibrating, Estimator):
                 "scores say nothing about new parts; give images of their own, or none"
             )
         vars(self).pop("tuned_", None)  # a setting that others chose has no part in this one
-        readings = self._read(Images(goods.images.sources, intake))
+        goods = goods.seen(intake, self.view_)
+        readings = self._read(goods.images)
         known, before = vars(self), [vars(self).get(x) for x in ("decision_scores_", "looks_")]
         self._decide(readings, goods, SEPARATE, few)
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
@@ -294,7 +297,7 @@ class Detector(Calibrating, Estimator):
     def _stream(self, sources: Sequence[Any], size: int) -> Generator[Inspection, None, None]:
         limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
         judge = Judge(self._infer, self._finish, *limits)
-        yield from judge.stream(sources, self.intake_.see, size, self)
+        yield from judge.stream(sources, self.intake_.see, self.view_.see, size, self)
 
     @final
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -323,24 +326,15 @@ class Detector(Calibrating, Estimator):
 
     # How it is done ------------------------------------------------------------------------
 
+    def _restore(self, state: dict[str, Any]) -> None:
+        super()._restore({"view_": Whole(), **state})  # older files have none
+
     def _golden_scores(self) -> NDArray[np.float64]:
-        size = self._require_fitted().sizes[0]
+        self._require_fitted()
+        size = self.seen_size
         golden = [golden_image(seed, size) for seed in GOLDEN_SEEDS]
         batches = [golden] if self.is_transductive else [[image] for image in golden]
         return np.array([one.score for batch in batches for one in self._infer(batch)])
-
-    def _require_fitted(self) -> Intake:
-        if "hashes_" not in vars(self):
-            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit with good images")
-        return self.intake_
-
-    def _require_threshold(self) -> None:
-        self._require_fitted()
-        if not self.is_calibrated:
-            raise NotFittedError(
-                "there is no threshold: fit with at least two good images, or call calibrate with "
-                "good images of their own"
-            )
 
     def _judge_all(self, X: Any, *, with_maps: bool) -> Inspections:  # noqa: N803
         """Judge everything, then raise if anything could not be judged."""

@@ -104,6 +104,7 @@ class Estimator(ABC):
         golden = self._golden_scores()
         state = self._state()
         arrays = {key: item for key, item in state.items() if isinstance(item, np.ndarray)}
+        plain = {key: item for key, item in state.items() if key not in arrays}
         manifest = {
             "detector": name,
             "parameters": {
@@ -111,7 +112,7 @@ class Estimator(ABC):
                 for key, item in self.parameters().items()
                 if key not in self.unsaved
             },
-            "state": {key: encode(item) for key, item in state.items() if key not in arrays},
+            "state": {key: encode(item, arrays, key) for key, item in plain.items()},
             "golden": golden.tolist(),
             "versions": versions(),
         }
@@ -154,8 +155,8 @@ class Estimator(ABC):
             }
             loaded = cast(Self, kind(**{**parameters, **renewed}))
             _require_kind(path, loaded, cls)
-            state = {name: decode(item) for name, item in manifest["state"].items()}
-            loaded._restore({**state, **arrays})
+            state = {name: decode(item, arrays) for name, item in manifest["state"].items()}
+            loaded._restore({**state, **{k: v for k, v in arrays.items() if "." not in k}})
             _require_threshold(path, vars(loaded))
             golden = np.array(manifest["golden"], dtype=np.float64)
             if verify:

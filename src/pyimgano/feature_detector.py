@@ -168,7 +168,7 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
     def _features_of(self, images: Images) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
         """Extract the features of all good images, and learn geometry and scale."""
         self.extractor_ = self.resolved_extractor()
-        self.input_size_ = _input_size(self.intake_.sizes[0], self.size)
+        self.input_size_ = _input_size(self.seen_size, self.size)
         sizes: list[tuple[int, int]] = []
         features: NDArray[np.float32] | None = None
         for batch in _batches(images):

@@ -19,7 +19,7 @@ from pyimgano.errors import CalibrationError, InputError, ParameterError
 from pyimgano.groups import block_folds
 from pyimgano.records import GOOD, Sample
 from pyimgano.tuning import FOLDS, Look, Plan, search
-from pyimgano.views.intake import Images, learn
+from pyimgano.views.intake import learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyimgano.calibrating import Calibrating
     from pyimgano.judging import Reading
     from pyimgano.tuned import Tuned
-    from pyimgano.views.intake import Goods
+    from pyimgano.views.intake import Goods, Images
 
 __all__ = ["FewShot"]
 
@@ -92,9 +92,9 @@ class FewShot:
             If a defect is one of the good images, or there are too few to choose with.
         """
         bad = self._read(detector, goods)
-        seen = detector._read(Images(bad.images.sources, detector.intake_))
+        seen = detector._read(bad.images)
         samples = [s for s in bad.images.sources if isinstance(s, Sample)]
-        masks = [read_truth(sample) for sample in samples]
+        masks = [_carried(bad.images, sample) for sample in samples]
         masked = len(masks) == len(seen) and all(m is not None and m.any() for m in masks)
         settings = detector._settings(masked=masked)[: None if self.tune else 1]
         if self.tune and len(settings) == 1:
@@ -125,6 +125,7 @@ class FewShot:
         # To intake they are images like others: it refuses what is labelled defective.
         free = [dataclasses.replace(s, label=None) if isinstance(s, Sample) else s for s in sources]
         bad = learn(free, any_size=True, bit_depth=None, kind="defects")
+        bad = bad.seen(detector.intake_, detector.view_, "defects")
         for name, reason in bad.skipped:
             _log.warning("the defect %s is left out: %s", name, reason)
         known = {*detector.hashes_, *goods.hashes}
@@ -135,6 +136,12 @@ class FewShot:
                     "decide which it is"
                 )
         return bad
+
+
+def _carried(images: Images, sample: Sample) -> NDArray[np.bool_] | None:
+    """Return the mask of a defect where the detector sees it."""
+    mask = read_truth(sample)
+    return mask if mask is None else images.look(sample).back.carry(mask)
 
 
 def _require_enough(goods: Goods, bad: Goods) -> None:

@@ -84,15 +84,19 @@ class Judge:
         self,
         sources: Iterable[Any],
         see: Callable[[Any], NDArray[np.uint8]],
+        view: Callable[[NDArray[np.uint8]], Any],
         size: int,
         detector: Batchwise,
     ) -> Iterator[Inspection]:
-        """Read with ``see`` and judge, each image or batches of ``size``; records with a look."""
+        """Read with ``see``, look with ``view``, judge each image or batches of ``size``."""
         lights = deque[Any]()
 
         def look(source: Any) -> tuple[Any, Any, Any]:
             image = attempt(see, source)
-            return source, image, None if isinstance(image, Exception) else figures(image)
+            if isinstance(image, Exception):
+                return source, image, None
+            seen = attempt(view, image)
+            return source, seen, None if isinstance(seen, Exception) else figures(image)
 
         def pairs() -> Iterator[tuple[Any, Any]]:
             for source, image, light in prefetch(look, sources):
@@ -107,12 +111,12 @@ class Judge:
             yield replace(one, look=lights.popleft())
 
     def judge(self, batch: Sequence[tuple[Any, Any]]) -> Iterator[Inspection]:
-        """Judge (source, image or error) pairs; readable images are inferred together.
+        """Judge (source, `Seen` or error) pairs; readable images are inferred together.
 
         If the batch fails they are inferred one by one, so that only the image at fault is an
         ERROR.
         """
-        pixels = [seen for _, seen in batch if not isinstance(seen, Exception)]
+        pixels = [seen.image for _, seen in batch if not isinstance(seen, Exception)]
         readings: Any = attempt(self.infer, pixels) if pixels else []
         if isinstance(readings, Exception) or len(readings) != len(pixels):
             readings = [attempt(self._one, image) for image in pixels]
@@ -120,37 +124,37 @@ class Judge:
         for source, seen in batch:
             reading = seen if isinstance(seen, Exception) else next(following)
             origin = _origin(source)
-            yield _record(origin, attempt(self._verdict, origin, reading))
+            yield _record(origin, attempt(self._verdict, origin, reading, seen))
 
     def judge_together(
         self, pairs: Iterable[tuple[Any, Any]], detector: Batchwise
     ) -> Iterator[Inspection]:
-        """Judge (source, image or error) pairs by each other, when all of them were seen.
+        """Judge (source, `Seen` or error) pairs by each other, when all of them were seen.
 
         What cannot be read is no part of the batch. Images are let go at once; what the detector
         keeps of each stays until the end. Where nothing can be compared, each says why.
         """
 
         def look(seen: Any) -> Any:
-            return seen if isinstance(seen, Exception) else attempt(detector._look, seen)
+            return seen if isinstance(seen, Exception) else attempt(detector._look, seen.image)
 
-        kept = [(_origin(source), look(seen)) for source, seen in pairs]
-        looks = [one for _, one in kept if not isinstance(one, Exception)]
+        kept = [(_origin(source), look(seen), _way_back(seen)) for source, seen in pairs]
+        looks = [one for _, one, _ in kept if not isinstance(one, Exception)]
         readings: Any = attempt(detector._read_together, looks)
         places = iter(range(len(looks)))
-        for origin, one in kept:
+        for origin, one, seen in kept:
             found = one if isinstance(one, Exception) else readings
             if not isinstance(found, Exception):
                 found = attempt(readings.__getitem__, next(places))
-            yield _record(origin, attempt(self._verdict, origin, found))
+            yield _record(origin, attempt(self._verdict, origin, found, seen))
 
     def _one(self, image: NDArray[np.uint8]) -> Reading:
         return self.infer([image])[0]
 
-    def _verdict(self, origin: Sample | str, reading: Reading | Exception) -> Inspection:
+    def _verdict(self, origin: Sample | str, reading: Reading | Exception, seen: Any) -> Inspection:
         if isinstance(reading, Exception):
             raise reading
-        drawn = None if reading.map is None else self.finish(reading.map)
+        drawn = None if reading.map is None else seen.back.restore(self.finish(reading.map))
         if not math.isfinite(reading.score) or not (drawn is None or np.isfinite(drawn).all()):
             raise ImageError("the score or the map is not finite")
         if self.threshold is None:
@@ -187,6 +191,11 @@ def require_judged(judged: Inspections) -> Inspections:
             f"{len(failed)} of {len(judged)} images could not be judged: {reasons}", judged
         )
     return judged
+
+
+def _way_back(seen: Any) -> Any:
+    """Return what was seen without its image."""
+    return seen if isinstance(seen, Exception) else seen._replace(image=None)
 
 
 def _origin(source: Any) -> Sample | str:

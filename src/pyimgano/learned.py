@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.errors import NotFittedError
 from pyimgano.records import _percent, images_needed
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pyimgano.drift import Drift
     from pyimgano.records import Certainty
     from pyimgano.tuned import Tuned
+    from pyimgano.views.base import Sight
     from pyimgano.views.intake import Intake
 
 __all__ = ["Learned"]
@@ -28,6 +30,7 @@ class Learned:
     """
 
     intake_: Intake
+    view_: Sight
     hashes_: tuple[str, ...]
     skipped_: tuple[tuple[str, str], ...]
     suspects_: tuple[str, ...]
@@ -41,6 +44,16 @@ class Learned:
     pixel_threshold_: float | None
     certainty_: Certainty
     tuned_: Tuned
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether there is a threshold."""
+        return "threshold_" in vars(self)
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """Height and width of what is seen of an image of the most frequent size."""
+        return self.view_.size(self.intake_.sizes[0])
 
     def learned(self) -> dict[str, str]:
         """Return in words what was learned: images, features, threshold and its certainty.
@@ -56,6 +69,7 @@ class Learned:
         height, width = self.intake_.sizes[0]
         several = " and other sizes" if len(self.intake_.sizes) > 1 else ""
         facts = {"learned": f"{len(self.hashes_)} good images of {width} x {height} px{several}"}
+        facts |= self.view_.describe()
         if "extractor_" in known:
             facts["features"] = known["extractor_"].fingerprint
         facts["threshold"] = "none: scores only, until calibrate is given good images of their own"
@@ -105,6 +119,19 @@ class Learned:
             f"some (pyimgano pod).{_next(sure)}"
         )
         return " ".join(text)
+
+    def _require_fitted(self) -> Intake:
+        if "hashes_" not in vars(self):
+            raise NotFittedError(f"{type(self).__name__} is not fitted: call fit with good images")
+        return self.intake_
+
+    def _require_threshold(self) -> None:
+        self._require_fitted()
+        if not self.is_calibrated:
+            raise NotFittedError(
+                "there is no threshold: fit with at least two good images, or call calibrate with "
+                "good images of their own"
+            )
 
     def __str__(self) -> str:
         facts = self.learned()

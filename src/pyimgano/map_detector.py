@@ -96,7 +96,7 @@ class MapDetector(_LearnedMaps, Detector):
         maps = _Maps(readings, kept)
         tuned = vars(self).get("tuned_")
         setting = tuned.setting if tuned else None
-        self.postprocess_ = self._steps(setting, self.intake_.sizes[0]).fit(maps)
+        self.postprocess_ = self._steps(setting, self.seen_size).fit(maps)
         peaks = [float(self._finish(drawn).max()) for drawn in maps]
         return self.threshold.choose(np.array(peaks), self.contamination).value
 

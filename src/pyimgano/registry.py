@@ -206,7 +206,7 @@ class Registry(Generic[T]):
             )
 
 
-VALUES: Registry[type] = Registry("value object")
+VALUES: Registry[type] = Registry("value object", package="pyimgano.views")
 """Frozen dataclasses that may be a detector's parameter: a model file stores {name, parameters}."""
 
 

@@ -25,6 +25,7 @@ from pyimgano.cli._parameters import (
     registries,
 )
 from pyimgano.cli._show import Show, count, new_table
+from pyimgano.cli._views import AlignHow, Alignment, seen_by
 from pyimgano.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def benchmark(
         ),
     ] = "0",
     false_reject: FalseReject = "5%",
+    align: Alignment = AlignHow.OFF,
     settings: Set = None,
     map_intervals: Annotated[
         bool,
@@ -135,7 +137,7 @@ def benchmark(
     from pyimgano.runs.plan import find_parts, plan, union
 
     executor = ProcessExecutor(workers, attrgetter("group")) if workers > 1 else SerialExecutor()
-    detectors = _detectors(detector, extractor, false_reject, settings or ())
+    detectors = _detectors(detector, extractor, false_reject, settings or (), seen_by(align))
     wanted = [] if category is None or "all" in category else category
     options = parse_data_options(dataset, data_options or ())
     parts = find_parts(dataset, root, wanted, options)
@@ -158,6 +160,7 @@ def benchmark(
         "--contaminated": contaminated,
         "--seeds": seeds,
         "--false-reject": false_reject,
+        "--align": None if align is AlignHow.OFF else align,
         "--set": settings,
         "--out": out,
     }
@@ -207,6 +210,7 @@ def _detectors(
     extractors: list[str] | None,
     false_reject: str,
     settings: Sequence[str],
+    view: Mapping[str, Any],
 ) -> list[Detector]:
     """Make every combination; a setting goes to the detectors that have such a parameter."""
     kinds = registries()["detectors"]
@@ -222,7 +226,7 @@ def _detectors(
         ]
         uses = _chosen("extractors", extractors or ["auto"])
         made += [
-            make_detector(name, extractor, false_reject, fitting)
+            make_detector(name, extractor, false_reject, fitting, **view)
             for extractor in (uses if "extractor" in fields[name] else ["auto"])
         ]
     return made

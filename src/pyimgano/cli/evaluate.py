@@ -24,6 +24,16 @@ from pyimgano.cli._parameters import (
     make_detector,
 )
 from pyimgano.cli._show import Show, judging_table, named, new_table
+from pyimgano.cli._views import (
+    AlignHow,
+    Alignment,
+    HowForeground,
+    IgnoreFile,
+    LeaveBackground,
+    RoiFile,
+    print_view,
+    seen_by,
+)
 from pyimgano.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -51,6 +61,10 @@ def evaluate(
     detector: DetectorName = "vision_patchcore",
     extractor: ExtractorName = "auto",
     false_reject: FalseReject = "5%",
+    align: Alignment = AlignHow.OFF,
+    roi: RoiFile = None,
+    ignore: IgnoreFile = None,
+    foreground: LeaveBackground = HowForeground.OFF,
     settings: Set = None,
     corruptions: Annotated[
         str | None,
@@ -77,11 +91,13 @@ def evaluate(
             f"{root} holds no test images, so there is nothing to measure; "
             "to learn from its images type: pyimgano fit"
         )
-    unfitted = make_detector(detector, extractor, false_reject, settings or ())
+    seen = seen_by(align, data.train, roi=roi, ignore=ignore, foreground=foreground)
+    unfitted = make_detector(detector, extractor, false_reject, settings or (), **seen)
     from pyimgano.runs import evaluate as runs
 
-    doing = f"learning from {len(data.train)} good images"
-    with show.progress(doing, to_judge=len(data.test)) as step:
+    with show.progress(
+        f"learning from {len(data.train)} good images", to_judge=len(data.test)
+    ) as step:
         found = runs.evaluate(unfitted, data, out, progress=step)
     stands = None if shifts is None else _disturb(show, found.detector, data, shifts, out)
     facts = data.info
@@ -90,6 +106,7 @@ def evaluate(
         f"{facts.name} {facts.category}{_told(facts.options)}: {facts.n_train} good images to "
         f"learn from, {facts.n_test_good} good and {facts.n_test_defect} defective ones to judge",
     )
+    print_view(show, found.detector)
     show.facts("extractor", describe_extractor(found.detector, extractor))
     show.table(_metrics_table(found.metrics))
     if "at_threshold" in found.metrics:

@@ -23,6 +23,16 @@ from pyimgano.cli._parameters import (
     make_detector,
 )
 from pyimgano.cli._show import Show, count, in_lines, named
+from pyimgano.cli._views import (
+    AlignHow,
+    Alignment,
+    HowForeground,
+    IgnoreFile,
+    LeaveBackground,
+    RoiFile,
+    print_view,
+    seen_by,
+)
 from pyimgano.cli.pod import make_folder, study
 from pyimgano.errors import InputError, OutputError
 
@@ -97,6 +107,10 @@ def fit(
             "or in the last fifth of the images, by a model without it.",
         ),
     ] = None,
+    align: Alignment = AlignHow.OFF,
+    roi: RoiFile = None,
+    ignore: IgnoreFile = None,
+    foreground: LeaveBackground = HowForeground.OFF,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -108,13 +122,13 @@ def fit(
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
     images = good_images(good_dir)
     held_out = None if hold_out is None else good_images(hold_out)
-    few = _defects(defects)
-    suspects_too = {"keep_suspects": True} if keep_suspects else {}
-    unfitted = make_detector(detector, extractor, false_reject, settings or (), **suspects_too)
+    asked = {"keep_suspects": True} if keep_suspects else {}
+    asked |= seen_by(align, images, roi=roi, ignore=ignore, foreground=foreground)
+    unfitted = make_detector(detector, extractor, false_reject, settings or (), **asked)
     check_writable(out)
     if pod is not None:
         make_folder(pod)
-    given: dict[str, Any] = {"defects": few, "tune": tune, "miss_cost": miss_cost}
+    given: dict[str, Any] = {"defects": _defects(defects), "tune": tune, "miss_cost": miss_cost}
     started = time.perf_counter()
 
     def learn(good: Sequence[Path], dropped: Sequence[tuple[str, str]]) -> Detector:
@@ -126,6 +140,7 @@ def fit(
     seconds = time.perf_counter() - started
     _print_learned(show, fitted, len(images) - len(fitted.dropped_), seconds)
     show_odd(show, fitted)
+    print_view(show, fitted)
     show.facts("extractor", describe_extractor(fitted, extractor))
     _print_threshold(show, fitted)
     show.fact("model", f"{out} ({out.stat().st_size / 1e6:.1f} MB)")

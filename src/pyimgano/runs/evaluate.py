@@ -207,6 +207,7 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         facts["input_size"] = list(detector.input_size_)
     told = detector.learned()
     facts |= {name: told[name] for name in ("model", "saturated") if name in told}
+    facts["view"] = detector.view_.describe()
     noted: dict[str, Any] = {
         "detector": facts,
         "skipped": detector.skipped_,

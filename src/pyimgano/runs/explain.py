@@ -11,6 +11,7 @@ import numpy as np
 from pyimgano.calibration import robust_z
 from pyimgano.inspection import Inspection, Verdict
 from pyimgano.map_detector import MapDetector
+from pyimgano.views.base import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -214,7 +215,9 @@ def _places(detector: Detector, image: NDArray[np.uint8], one: Inspection) -> tu
     regions = one.regions[:EXPLAINED] or (None,)
     peaks = [_peak(drawn, None if region is None else region.bbox) for region in regions]
     shares = [((x + 0.5) / width, (y + 0.5) / height) for x, y in peaks]
-    evidence: Sequence[Evidence | None] = detector._explain(image, shares) or [None] * len(peaks)
+    evidence: Sequence[Evidence | None] = [None] * len(peaks)
+    if isinstance(detector.view_, Whole):  # through another view patches lie elsewhere
+        evidence = detector._explain(image, shares) or evidence
     limit = one.pixel_threshold
     found = []
     for region, (x, y), said in zip(regions, peaks, evidence, strict=True):

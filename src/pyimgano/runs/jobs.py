@@ -30,6 +30,7 @@ from pyimgano.runs.facts import plain, read_facts
 from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.runs.report import write_report
 from pyimgano.runs.scorecard import LIMITS, scorecard
+from pyimgano.views.align import Align
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -110,11 +111,10 @@ class Job:
 
     def _settings(self) -> dict[str, str]:
         defaults = DETECTORS[self.detector]().parameters()
-        return {
-            name: json.dumps(plain(decode(value)))
-            for name, value in self.parameters.items()
-            if value != encode(defaults[name])
-        }
+        given = {k: decode(v) for k, v in self.parameters.items() if v != encode(defaults[k])}
+        aligned = given.pop("view", None)
+        found = {name: json.dumps(plain(value)) for name, value in given.items()}
+        return found | ({"align": aligned.how} if isinstance(aligned, Align) else {})
 
     @property
     def command(self) -> str:
@@ -130,8 +130,8 @@ class Job:
         words += ["--shots", str(self.shots or "full"), "--seeds", str(self.seed)]
         words += ["--contaminated", _percent(self.contaminated)] if self.contaminated else []
         for name, text in self._settings().items():
-            rejects = name == "contamination"
-            words += ["--false-reject", text] if rejects else ["--set", f"{name}={text}"]
+            own = {"contamination": "--false-reject", "align": "--align"}.get(name)
+            words += [own, text] if own else ["--set", f"{name}={text}"]
         words += ["--map-intervals"] if self.map_intervals else []
         return shlex.join([*words, "--out", "again"])
 

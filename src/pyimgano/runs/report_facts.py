@@ -64,6 +64,7 @@ def model_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
             found[f"{kind} licence"] = known.licence
     found["fingerprint"] = fingerprint
     found |= {name: str(detector[name]) for name in ("model", "saturated") if name in detector}
+    found |= {name: str(text) for name, text in (detector.get("view") or {}).items()}
     return {name: text for name, text in found.items() if text}
 
 

@@ -17,14 +17,18 @@ import numpy as np
 
 from pyimgano import images, threads
 from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterError
+from pyimgano.images import describe
 from pyimgano.records import DEFECT, Sample
 from pyimgano.registry import VALUES, Metadata
+from pyimgano.views.base import Whole
 from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, fingerprint, measure, near_groups, odd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
+
+    from pyimgano.views.base import Seen, Sight
 
 __all__ = ["Goods", "Images", "Intake", "find_learned", "learn", "prefetch"]
 
@@ -80,7 +84,7 @@ class Intake:
         if len(self.sizes) == 1 and not self.any_size and (height, width) != self.sizes[0]:
             expected = f"{self.sizes[0][1]} x {self.sizes[0][0]}"
             raise ImageSizeError(
-                f"{images.describe(source)} is {width} x {height} px, but all good images were "
+                f"{describe(source)} is {width} x {height} px, but all good images were "
                 f"{expected}: check camera and crop, or fit with any_size=True"
             )
         pixels, clipped = images.to_uint8(image, self.white)
@@ -88,24 +92,25 @@ class Intake:
             _log.warning(
                 "%s: %.1f %% of the values exceed the scale learned from the good images (%d) and "
                 "are clipped",
-                images.describe(source),
+                describe(source),
                 100 * clipped,
                 self.white,
             )
         if _is_blank(pixels):
             raise ImageError(
-                f"{images.describe(source)} is blank (one colour): nothing can be judged; "
+                f"{describe(source)} is blank (one colour): nothing can be judged; "
                 "check lens, light and shutter"
             )
         return pixels
 
 
 class Images(Sequence["NDArray[np.uint8]"]):
-    """Accepted images, decoded each time they are asked for: (H, W, 3) RGB uint8."""
+    """Accepted images as they are seen, decoded each time they are asked for: (h, w, 3) uint8."""
 
-    def __init__(self, sources: Sequence[Any], intake: Intake) -> None:
+    def __init__(self, sources: Sequence[Any], intake: Intake, sight: Sight | None = None) -> None:
         self.sources = sources
         self.intake = intake
+        self.sight = sight or Whole()
 
     @overload
     def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
@@ -113,18 +118,26 @@ class Images(Sequence["NDArray[np.uint8]"]):
     def __getitem__(self, index: slice) -> Images: ...
     def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Images:
         if isinstance(index, slice):
-            return Images(self.sources[index], self.intake)
-        return self.intake.see(self.sources[index])
+            return Images(self.sources[index], self.intake, self.sight)
+        return self.look(self.sources[index]).image
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return prefetch(self.intake.see, self.sources)
+        return (seen.image for seen in prefetch(self.look, self.sources))
+
+    def look(self, source: Any) -> Seen:
+        """Read one image, and look at it."""
+        return self.sight.see(self.intake.see(source))
 
     def take(self, indices: Iterable[int]) -> Images:
         """Return the images at ``indices``."""
-        return Images([self.sources[i] for i in indices], self.intake)
+        return Images([self.sources[i] for i in indices], self.intake, self.sight)
+
+    def through(self, sight: Sight) -> Images:
+        """Return the same images, seen otherwise."""
+        return Images(self.sources, self.intake, sight)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +171,38 @@ class Goods:
         """Return those at ``indices``."""
         groups, hashes = (tuple(each[i] for i in indices) for each in (self.groups, self.hashes))
         return replace(self, images=self.images.take(indices), groups=groups, hashes=hashes)
+
+    def seen(self, intake: Intake, sight: Sight, kind: str = "good images") -> Goods:
+        """Return those that can be seen so; the others are skipped.
+
+        Raises
+        ------
+        InputError
+            If these are more than 5 %.
+        """
+        images = Images(self.images.sources, intake, sight)
+        if isinstance(sight, Whole):
+            return replace(self, images=images)
+
+        def look(source: Any) -> str | None:
+            try:
+                images.look(source)
+            except ImageError as error:
+                return str(error)
+            return None
+
+        faults = list(prefetch(look, images.sources))
+        kept = [i for i, fault in enumerate(faults) if fault is None]
+        lost = [(describe(images.sources[i]), fault) for i, fault in enumerate(faults) if fault]
+        _refuse_many(lost, len(faults), kind)
+        return Goods(
+            images.take(kept),
+            (*self.skipped, *lost),
+            tuple(self.groups[i] for i in kept),
+            tuple(self.hashes[i] for i in kept),
+            self.looks[kept],
+            self.odd,
+        )
 
 
 def learn(
@@ -194,7 +239,7 @@ def learn(
     skipped: list[tuple[str, str]] = []
     for source, look in zip(sources, measured, strict=True):
         if isinstance(look, ImageError):
-            name = images.describe(source)
+            name = describe(source)
             skipped.append((name, str(look).removeprefix(f"{name}: ")))
         elif look.is_blank(white):
             skipped.append((look.name, "blank (one colour)"))
