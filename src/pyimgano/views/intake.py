@@ -169,8 +169,13 @@ class Goods:
 
     def take(self, indices: Sequence[int]) -> Goods:
         """Return those at ``indices``."""
-        groups, hashes = (tuple(each[i] for i in indices) for each in (self.groups, self.hashes))
-        return replace(self, images=self.images.take(indices), groups=groups, hashes=hashes)
+        return replace(
+            self,
+            images=self.images.take(indices),
+            groups=tuple(self.groups[i] for i in indices),
+            hashes=tuple(self.hashes[i] for i in indices),
+            looks=self.looks[list(indices)],
+        )
 
     def seen(self, intake: Intake, sight: Sight, kind: str = "good images") -> Goods:
         """Return those that can be seen so; the others are skipped.
@@ -195,14 +200,7 @@ class Goods:
         kept = [i for i, fault in enumerate(faults) if fault is None]
         lost = [(describe(images.sources[i]), fault) for i, fault in enumerate(faults) if fault]
         _refuse_many(lost, len(faults), kind)
-        return Goods(
-            images.take(kept),
-            (*self.skipped, *lost),
-            tuple(self.groups[i] for i in kept),
-            tuple(self.hashes[i] for i in kept),
-            self.looks[kept],
-            self.odd,
-        )
+        return replace(self, images=images, skipped=(*self.skipped, *lost)).take(kept)
 
 
 def learn(
