@@ -96,7 +96,7 @@ def page(judged: list, refused: list) -> str:
         "# Alignment on real parts",
         "",
         "PatchCore, `size` 288, `--align off` and `auto`. What a plain background is was fixed on",
-        "generated parts and textures; these three sets were looked at while the residual, its limit",
+        "generated parts and textures; these three sets were seen while the residual, its limit",
         "and the features that are matched were chosen.",
         "",
         "| set | features | align | image AUROC (95 %) | AUPRO 0.3 | caught | rejected | ERROR |",
