@@ -67,9 +67,14 @@ def weights(path: Path) -> None:
 
 
 def call(asked: argparse.Namespace, *words: object) -> str:
-    """Run a verb; return what was typed, without the paths of this machine."""
+    """Run a verb; return what was `typed`."""
     code = "from pyimgano.cli import main; main()"
     subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)
+    return typed(asked, *words)
+
+
+def typed(asked: argparse.Namespace, *words: object) -> str:
+    """Return a command line without the paths of this machine."""
     line = shlex.join(["pyimgano", *map(str, words)])
     return line.replace(str(asked.data), "data").replace(str(asked.work), "work")
 
@@ -114,7 +119,7 @@ def compared(asked: argparse.Namespace, model: str, dataset: str, category: str)
     )
     if not (home / category / "model.pyimg").exists():
         call(asked, *training)
-    return [call(asked, *benchmark)]
+    return [typed(asked, *training), call(asked, *benchmark)]
 
 
 def write(rows: list[dict[str, str]], commands: list[str]) -> None:
