@@ -65,7 +65,7 @@ NOT_RUN = {
     "glass": "downloads the textures of DTD",
     "inpformer": "its backbone is DINOv2, of 350 MB",
     "l2bt": "its backbone is DINO, of 350 MB",
-    "mhpatchcore": "no time: a memory bank as that of patchcore",
+    "mhpatchcore": "not tried yet",
     "patchflow": "its backbone is EfficientNet-B5, of 120 MB",
     "rad": "its backbone is DINOv3, of 350 MB",
     "rkde": "anomalib 2 has it no more",

@@ -1,6 +1,6 @@
 """Models that anomalib trains beside native detectors, on the same backbone with the same weights.
 
-    python benchmarks/accuracy/anomalib.py --data DIR --work DIR [--models padim] [--write]
+    python benchmarks/accuracy/beside_anomalib.py --data DIR --work DIR [--models padim] [--write]
 
 The folder of ``--data`` holds ``mvtec/screw``, ``mvtec/ballscrew`` and ``visa/cookie``. Writes the
 ImageNet weights of efficientnet_lite0 by timm's names into ``--work``, trains there with ``pyimgano
@@ -41,7 +41,7 @@ COLUMNS = (
 HEAD = """\
 # anomalib beside native detectors
 
-Written by `benchmarks/accuracy/anomalib.py`. Both sides see through efficientnet_lite0 with equal
+Written by `benchmarks/accuracy/beside_anomalib.py`. Both sides see through efficientnet_lite0 with equal
 ImageNet weights. anomalib squashes images to 256 pixels and learns from the first six tenths of
 the good training images; one tenth is its validation and three set the threshold. The native
 detector learns from all of them and sets its threshold on block folds, so part of a difference is
