@@ -41,13 +41,13 @@ COLUMNS = (
 HEAD = """\
 # anomalib beside native detectors
 
-Written by `benchmarks/accuracy/beside_anomalib.py`. Both sides see through efficientnet_lite0 with equal
-ImageNet weights. anomalib squashes images to 256 pixels and learns from the first six tenths of
-the good training images; one tenth is its validation and three set the threshold. The native
-detector learns from all of them and sets its threshold on block folds, so part of a difference is
-that of the images. anomalib's PatchCore keeps 1 % of its patches, as its default of 10 % takes up
-to a quarter of an hour on these images. Brackets: 95 % bootstrap intervals; of AUPRO over the
-defective images.
+Written by `benchmarks/accuracy/beside_anomalib.py`. Both sides see through efficientnet_lite0
+with equal ImageNet weights. anomalib squashes images to 256 pixels and learns from the first six
+tenths of the good training images; one tenth is its validation and three set the threshold. The
+native detector learns from all of them and sets its threshold on block folds, so part of a
+difference is that of the images. anomalib's PatchCore keeps 1 % of its patches, as its default of
+10 % takes up to a quarter of an hour on these images. Brackets: 95 % bootstrap intervals; of
+AUPRO over the defective images.
 
 | set | detector | image AUROC | AUPRO 0.3 | pixel AUROC | good rejected | missed | certified |
 |---|---|---|---|---|---|---|---|
