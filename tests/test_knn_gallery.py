@@ -121,6 +121,7 @@ def test_what_is_good_on_another_kind_of_part_is_found():
     assert scores[50][0] < 2 * scores[50][1]
 
 
+@pytest.mark.xfail(strict=True, reason="with a hold-out the model is that of the blocks")
 def test_as_many_images_as_every_good_image_can_be_compared_with():
     assert gallery().fit(GOODS).n_nearest_ == N - 5
     assert gallery(n_images=4).fit(GOODS).n_nearest_ == 4

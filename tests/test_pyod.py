@@ -99,6 +99,7 @@ def test_every_method_is_pyods_own(fitted_by_method: dict[str, PyOD], method: st
 
 
 @here
+@pytest.mark.xfail(strict=True, reason="with a hold-out the model is that of the blocks")
 def test_with_images_of_their_own_for_the_threshold_one_model_learns_all_rows() -> None:
     fitted = pyod("ECOD").fit(GOODS[:12], calibration=GOODS[12:])
     expected = theirs("ECOD", pooled(grids(fitted, GOODS[:12])))

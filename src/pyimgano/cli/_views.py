@@ -6,7 +6,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ def seen_by(
 def _region(roi: Path | None, ignore: Path | None, size: tuple[int, int]) -> Roi:
     from pyimgano.views.regions_file import read_region
     from pyimgano.views.roi import Roi
+
+    import numpy as np
 
     inside = read_region(roi, size) if roi else np.ones(size, np.bool_)
     if ignore:

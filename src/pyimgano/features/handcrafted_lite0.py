@@ -21,7 +21,7 @@ __all__ = ["HandcraftedLite0"]
 
 
 @EXTRACTORS.register(
-    "handcrafted_lite0",
+    "fused_lite0",
     Metadata(
         summary="The channels of handcrafted, then those of efficientnet_lite0.",
         paper="Tan and Le, EfficientNet, ICML 2019, arXiv 1905.11946",

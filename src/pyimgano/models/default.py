@@ -88,7 +88,7 @@ class Default(_Learned, FeatureDetector):
         Good images whose patches are kept, evenly chosen; all of them take part in the threshold.
     """
 
-    best_first: ClassVar[tuple[str, ...]] = ("handcrafted_lite0", "handcrafted")
+    best_first: ClassVar[tuple[str, ...]] = ("fused_lite0", "handcrafted")
 
     reach: int = 2
     top: float = 0.01
