@@ -103,10 +103,10 @@ def seen_by(
 
 
 def _region(roi: Path | None, ignore: Path | None, size: tuple[int, int]) -> Roi:
+    import numpy as np
+
     from pyimgano.views.regions_file import read_region
     from pyimgano.views.roi import Roi
-
-    import numpy as np
 
     inside = read_region(roi, size) if roi else np.ones(size, np.bool_)
     if ignore:
