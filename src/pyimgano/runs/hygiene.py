@@ -75,7 +75,7 @@ class Hygiene:
 def examine(paths: Sequence[Path]) -> Hygiene:
     """Read images once and say what would harm a detector that learns from them.
 
-    What near duplicates are, and what stands out: see `pyimgano.views.looks`. Of near duplicates
+    What near duplicates are, and what stands out: see ``pyimgano.views.looks``. Of near duplicates
     one counts as independent.
 
     Parameters
