@@ -45,7 +45,7 @@ class Place:
         The map there.
     ratio : float or None
         The peak in pixel thresholds, where one was calibrated above 0.
-    evidence : Evidence or None
+    evidence : pyimgano.records.Evidence or None
         What the detector itself says of it.
     """
 
