@@ -165,12 +165,17 @@ def test_the_memory_is_the_union_of_the_coresets_of_the_blocks() -> None:
     np.testing.assert_array_equal(fitted.bank_blocks_, owners)
 
 
-@pytest.mark.xfail(strict=True, reason="with a hold-out the model is that of the blocks")
 def test_without_blocks_the_memory_is_one_coreset() -> None:
-    fitted = patchcore(coreset=0.1).fit(GOODS, calibration=FRESH)
-    rows = grids(fitted, GOODS).astype(np.float32).reshape(-1, 6)
+    fitted = patchcore(coreset=0.1).fit(GOODS[:9], calibration=FRESH)
+    rows = grids(fitted, GOODS[:9]).astype(np.float32).reshape(-1, 6)
     expected = rows[greedy_k_center(rows, int(np.ceil(0.1 * len(rows))), 0)]
     np.testing.assert_array_equal(fitted.bank_, expected)
+
+
+def test_images_of_their_own_for_the_threshold_leave_the_memory_as_it_is() -> None:
+    fitted, apart = patchcore().fit(GOODS), patchcore().fit(GOODS, calibration=FRESH)
+    np.testing.assert_array_equal(apart.bank_, fitted.bank_)
+    assert len(apart.decision_scores_) == len(FRESH)
 
 
 def test_at_most_max_rows_are_drawn_evenly_and_recorded() -> None:

@@ -159,8 +159,9 @@ class Detector(Calibrating, Estimator):
         X : sequence of path, array, PIL image or Sample; or a folder
             Good images, in the order in which they were taken.
         calibration : same, optional
-            Good images of their own for the threshold, best from another day. Without them every
-            image of X is scored by a model that has not seen its block of neighbours.
+            Good images of their own for the threshold, best from another day; what is learned
+            from 10 images of X or more stays the same. Without them every image of X is scored by
+            a model that has not seen its block of neighbours.
         defects, tune, miss_cost
             See `calibrate`.
         dropped : sequence of (str, str)
