@@ -432,7 +432,14 @@ def test_the_verb_says_what_was_tuned_and_what_is_caught(
     ended = call(*given, "--defects", folder, "--tune", "--miss-cost", "20")
     told = " ".join(ended.out.split())
     assert ended.code == 0
-    for words in ("tuned ", "gained mean of AUROC and AUPRO", "operating ", "of 8 defects out of"):
+    expected = (
+        "tuned ",
+        "gained mean of AUROC and AUPRO",
+        "operating ",
+        "of 8 defects out of",
+        "and has its settings from the defects given.",
+    )
+    for words in expected:
         assert words in told
     loaded = pyimgano.load(model)
     assert loaded.tuned_.describe()["caught"] in told
