@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--extractor", "handcraft"), "did you mean 'handcrafted'?"),
         (("--dataset", "mvtek"), "did you mean 'mvtec'"),
         (("--category", "flang"), "did you mean 'flange'?"),
-        (("--set", "corset=1"), "did you mean 'coreset'?"),
+        (("--set", "max_image=1"), "did you mean 'max_images'?"),
         (("--false-reject", "no"), "--false-reject must be a share"),
         (("--overlays", "some"), "'--overlays': 'some' is not one of 'all', 'ng', 'none'"),
         (("--workers", "3"), "workers must lie between 1 and the number of threads, 2; got 3"),

@@ -48,7 +48,7 @@ def test_the_category_may_be_left_out_where_there_is_one(data, tmp_path):
         facts = json.loads(ended.out)
         assert facts["data"]["category"] == "flange"
         assert facts["metrics"]["at_threshold"]["catches"]["of"] == 6
-        assert facts["detector"]["name"] == "vision_patchcore"
+        assert facts["detector"]["name"] == "vision_default"
 
 
 def test_images_that_cannot_be_judged_are_told_and_exit_1(data, tmp_path):

@@ -57,6 +57,7 @@ def test_options_reach_the_detector(goods, parts, tmp_path):
     ended = call(
         *("fit", goods, "-o", model, *SMALL, "--false-reject", "10", "--keep-suspects"),
         *("--set", "coreset=1", "--set", "index=numpy", "--set", "bit_depth=null"),
+        *("--detector", "vision_patchcore"),
         *("--hold-out", parts / "test" / "good", "--quiet"),
     )
     assert ended == (0, f"{model}\n", "")
@@ -244,17 +245,17 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(goods, tmp_p
     [
         (("--detector", "patchcore"), "did you mean 'vision_patchcore'"),
         (("--extractor", "handcraftd"), "did you mean 'handcrafted'?"),
-        (("--set", "corset=0.1"), "no parameter 'corset'; did you mean 'coreset'?"),
+        (("--set", "max_image=9"), "no parameter 'max_image'; did you mean 'max_images'?"),
         (("--set", "zzzz=1"), "it has: aggregation, any_size"),
         (("--set", "unsaved=1"), "has no parameter 'unsaved'; it has: aggregation"),
-        (("--set", "coreset"), "--set takes KEY=VALUE"),
-        (("--set", "coreset=many"), "coreset must be a number"),
+        (("--set", "top"), "--set takes KEY=VALUE"),
+        (("--set", "top=many"), "top must be a number"),
         (("--set", "bit_depth=1.5"), "bit_depth must be a whole number or null"),
         (("--set", "any_size=1"), "any_size must be true or false"),
-        (("--set", "index=[1,2]"), "index must be a text"),
+        (("--set", "reach=[1,2]"), "reach must be a whole number"),
         (("--set", "threshold=3"), "threshold takes an object; set it in Python"),
         (("--set", "contamination=0.1"), "given twice; use --false-reject"),
-        (("--set", "coreset=7"), "coreset is a share in (0, 1], got 7.0"),
+        (("--set", "top=7"), "top is a share in (0, 1], whole a weight in [0, 1): top=7.0"),
         (("--false-reject", "lots"), "such as 5% or 0.05; got 'lots'"),
         (("--hold-out", "nowhere"), "nowhere does not exist"),
     ],

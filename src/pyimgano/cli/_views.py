@@ -37,11 +37,13 @@ class AlignHow(StrEnum):
 
 
 Alignment = Annotated[
-    AlignHow,
+    AlignHow | None,
     typer.Option(
         "--align",
         help="Bring the parts to one pose first: moved ones (shift), one part at any angle on a "
-        "plain background (rotate), or the latter if it makes the good images alike (auto).",
+        "plain background (rotate), or the latter if it makes the good images alike (auto). "
+        "Default: auto with vision_default where no region is given, else off.",
+        show_default=False,
     ),
 ]
 
@@ -72,14 +74,14 @@ LeaveBackground = Annotated[
 
 
 def seen_by(
-    align: AlignHow,
+    align: AlignHow | None,
     images: Sequence[Any] = (),
     *,
     roi: Path | None = None,
     ignore: Path | None = None,
     foreground: HowForeground = HowForeground.OFF,
 ) -> dict[str, Any]:
-    """Return the view that was asked for, as a parameter of a detector.
+    """Return the view that was asked for, as a parameter of a detector; none keeps its own.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def seen_by(
         If a region cannot be read, is for images of another size, or leaves nothing to judge.
     """
     from pyimgano.views.align import Align
-    from pyimgano.views.base import Views
+    from pyimgano.views.base import Views, Whole
     from pyimgano.views.roi import Segment
 
     steps: list[Any] = []
@@ -95,10 +97,10 @@ def seen_by(
         steps.append(_region(roi, ignore, _size(images)))
     if foreground is HowForeground.AUTO:
         steps.append(Segment())
-    if align is not AlignHow.OFF:
+    if align not in {None, AlignHow.OFF}:
         steps.append(Align(str(align)))
     if not steps:
-        return {}
+        return {} if align is None else {"view": Whole()}
     return {"view": steps[0] if len(steps) == 1 else Views(tuple(steps))}
 
 

@@ -25,7 +25,7 @@ from pyimgano.cli._parameters import (
     registries,
 )
 from pyimgano.cli._show import Show, count, new_table
-from pyimgano.cli._views import AlignHow, Alignment, seen_by
+from pyimgano.cli._views import Alignment, seen_by
 from pyimgano.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark"]
 
-DEFAULT = "vision_patchcore"
+DEFAULT = "vision_default"
 GB = 10**9
 METHOD = ("detector", "extractor", "settings", "protocol")
 DRAWN = ("shots", "seed")
@@ -61,7 +61,7 @@ def benchmark(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="May be repeated; all: every one that runs here. Default: vision_patchcore.",
+            help="May be repeated; all: every one that runs here. Default: vision_default.",
             autocompletion=_names("detectors", "all"),
         ),
     ] = None,
@@ -96,7 +96,7 @@ def benchmark(
         ),
     ] = "0",
     false_reject: FalseReject = "5%",
-    align: Alignment = AlignHow.OFF,
+    align: Alignment = None,
     settings: Set = None,
     map_intervals: Annotated[
         bool,
@@ -160,7 +160,7 @@ def benchmark(
         "--contaminated": contaminated,
         "--seeds": seeds,
         "--false-reject": false_reject,
-        "--align": None if align is AlignHow.OFF else align,
+        "--align": align,
         "--set": settings,
         "--out": out,
     }

@@ -25,7 +25,6 @@ from pyimgano.cli._parameters import (
 )
 from pyimgano.cli._show import Show, judging_table, named, new_table
 from pyimgano.cli._views import (
-    AlignHow,
     Alignment,
     HowForeground,
     IgnoreFile,
@@ -58,10 +57,10 @@ def evaluate(
     dataset: DatasetName = "mvtec",
     category: CategoryName = None,
     data_options: DataOptions = None,
-    detector: DetectorName = "vision_patchcore",
+    detector: DetectorName = "vision_default",
     extractor: ExtractorName = "auto",
     false_reject: FalseReject = "5%",
-    align: Alignment = AlignHow.OFF,
+    align: Alignment = None,
     roi: RoiFile = None,
     ignore: IgnoreFile = None,
     foreground: LeaveBackground = HowForeground.OFF,

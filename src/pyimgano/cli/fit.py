@@ -24,7 +24,6 @@ from pyimgano.cli._parameters import (
 )
 from pyimgano.cli._show import Show, count, in_lines, named
 from pyimgano.cli._views import (
-    AlignHow,
     Alignment,
     HowForeground,
     IgnoreFile,
@@ -60,7 +59,7 @@ def fit(
         typer.Option("-o", "--out", metavar="FILE", help="The model file, such as model.pyimg."),
     ],
     *,
-    detector: DetectorName = "vision_patchcore",
+    detector: DetectorName = "vision_default",
     extractor: ExtractorName = "auto",
     false_reject: FalseReject = "5%",
     hold_out: Annotated[
@@ -107,7 +106,7 @@ def fit(
             "or in the last fifth of the images, by a model without it.",
         ),
     ] = None,
-    align: Alignment = AlignHow.OFF,
+    align: Alignment = None,
     roi: RoiFile = None,
     ignore: IgnoreFile = None,
     foreground: LeaveBackground = HowForeground.OFF,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT", "create_detector", "fit", "list_detectors", "load"]
 
-DEFAULT = "vision_patchcore"
+DEFAULT = "vision_default"
 """The detector that is used where none is named."""
 
 

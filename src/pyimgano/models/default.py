@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,11 +16,14 @@ from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, wh
 from pyimgano.models._local_search import LocalSearch
 from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
+from pyimgano.views.align import Align
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from pyimgano.views.base import View
 
     Grids = dict[str, NDArray[np.float32]]
 
@@ -86,6 +89,9 @@ class Default(_Learned, FeatureDetector):
         Weight of the whole image.
     max_images : int
         Good images whose patches are kept, evenly chosen; all of them take part in the threshold.
+    view : View
+        By default parts that lie at any angle are turned to one, if that makes the good images
+        alike; see `Align`.
     """
 
     best_first: ClassVar[tuple[str, ...]] = ("fused_lite0", "handcrafted")
@@ -94,6 +100,7 @@ class Default(_Learned, FeatureDetector):
     top: float = 0.01
     whole: float = 0.25
     max_images: int = 128
+    view: View = field(default_factory=Align)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

