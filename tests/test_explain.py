@@ -24,6 +24,8 @@ from pyimgano.records import Evidence
 from pyimgano.runs.explain import Explanation, explain, pixels
 from pyimgano.runs.explain_page import good_patches, write_explanation
 from pyimgano.runs.facts import plain
+from pyimgano.views.align import Align
+from test_align import wedge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -273,3 +275,24 @@ def test_a_model_from_the_command_line_explains(parts, defect, tmp_path):
     assert ended.code == 0
     assert "times the pixel threshold" in " ".join(ended.out.split())
     assert "nearest good patch" not in ended.out
+
+
+def test_through_a_view_the_evidence_lies_in_what_is_seen(tmp_path):
+    wedges = [wedge(i)[0] for i in range(16)]
+    fitted = PatchCore(extractor="handcrafted", size=96, view=Align("rotate")).fit(wedges)
+    image, where = wedge(40, mark=True)
+    explained = explain(fitted, image)
+    place = explained.places[0]
+    assert where[place.y - 3 : place.y + 4, place.x - 3 : place.x + 4].any()
+    seen = fitted.view_.see(image)
+    assert explained.seen == seen.image.shape[:2] != explained.size
+    left, top, right, bottom = pixels(place.evidence.box, explained.seen)
+    mark = np.zeros(image.shape[:2], np.bool_)
+    mark[place.y - 2 : place.y + 3, place.x - 2 : place.x + 3] = True
+    rows, columns = np.nonzero(seen.back.carry(mark))
+    assert left <= columns.mean() <= right
+    assert top <= rows.mean() <= bottom
+    patches = good_patches(fitted, explained.places, wedges)
+    assert patches[0].image.shape[:2] == explained.seen
+    page = write_explanation(tmp_path, fitted, image, explained, patches)
+    assert "As the detector sees it" in page.read_text()

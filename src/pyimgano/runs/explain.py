@@ -11,7 +11,6 @@ import numpy as np
 from pyimgano.calibration import robust_z
 from pyimgano.inspection import Inspection, Verdict
 from pyimgano.map_detector import MapDetector
-from pyimgano.views.base import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from pyimgano.detector import Detector
     from pyimgano.records import Evidence, Region
+    from pyimgano.views.base import Seen
 
 __all__ = ["Explanation", "Place", "explain", "pixels", "ranked"]
 
@@ -73,6 +73,8 @@ class Explanation:
         How many robust sigmas above their middle it lies; None below ten good images.
     size : (int, int)
         Height and width of the image.
+    seen : (int, int)
+        Those of what the detector sees of it, where the patches of the evidence lie.
     places : tuple of Place
         The strongest regions, or else the most unusual point.
     """
@@ -82,6 +84,7 @@ class Explanation:
     n_below: int = 0
     sigmas: float | None = None
     size: tuple[int, int] = (0, 0)
+    seen: tuple[int, int] = (0, 0)
     places: tuple[Place, ...] = ()
 
     @property
@@ -137,8 +140,9 @@ class Explanation:
             "n_goods": self.n_goods,
             "goods_below": self.n_below,
             "robust_sigmas": self.sigmas,
+            "seen_size": self.seen,
             "in_words": [text for text in (self.verdict, self.standing) if text],
-            "places": [_place_facts(place, self.size) for place in self.places],
+            "places": [_place_facts(place, self.seen) for place in self.places],
         }
 
     def where(self, place: Place) -> str:
@@ -176,13 +180,15 @@ def explain(detector: Detector, source: Any) -> Explanation:
     goods: NDArray[np.float64] = np.empty(0) if known is None else known
     sigmas = robust_z(np.array([inspection.score]), goods)
     image = detector.intake_.see(source)
+    seen = detector.view_.see(image)
     return Explanation(
         inspection,
         n_goods=goods.size,
         n_below=int(np.count_nonzero(goods < inspection.score)),
         sigmas=None if sigmas is None else float(sigmas[0]),
         size=(image.shape[0], image.shape[1]),
-        places=_places(detector, image, inspection),
+        seen=(seen.image.shape[0], seen.image.shape[1]),
+        places=_places(detector, seen, inspection),
     )
 
 
@@ -207,23 +213,37 @@ def pixels(
     )
 
 
-def _places(detector: Detector, image: NDArray[np.uint8], one: Inspection) -> tuple[Place, ...]:
+def _places(detector: Detector, seen: Seen, one: Inspection) -> tuple[Place, ...]:
     drawn = one.map
     if drawn is None or not isinstance(detector, MapDetector):
         return ()
-    height, width = drawn.shape
     regions = one.regions[:EXPLAINED] or (None,)
     peaks = [_peak(drawn, None if region is None else region.bbox) for region in regions]
-    shares = [((x + 0.5) / width, (y + 0.5) / height) for x, y in peaks]
+    shares = [_seen_at(seen, drawn.shape, peak) for peak in peaks]
     evidence: Sequence[Evidence | None] = [None] * len(peaks)
-    if isinstance(detector.view_, Whole):  # through another view patches lie elsewhere
-        evidence = detector._explain(image, shares) or evidence
+    if all(shares):
+        evidence = detector._explain(seen.image, [one for one in shares if one]) or evidence
     limit = one.pixel_threshold
     found = []
     for region, (x, y), said in zip(regions, peaks, evidence, strict=True):
         high = float(drawn[y, x])
         found.append(Place(region, x, y, high, high / limit if limit and limit > 0 else None, said))
     return tuple(found)
+
+
+def _seen_at(
+    seen: Seen, size: tuple[int, ...], peak: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Return where a pixel lies in what was seen, x and y in shares; None if it was not seen."""
+    height, width = seen.image.shape[:2]
+    for reach in (0, 2):  # one pixel can fall between those that are seen
+        mask = np.zeros(size[:2], np.bool_)
+        x, y = peak
+        mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+        rows, columns = np.nonzero(seen.back.carry(mask))
+        if rows.size:
+            return float(columns.mean() + 0.5) / width, float(rows.mean() + 0.5) / height
+    return None
 
 
 def _peak(drawn: NDArray[np.float32], bbox: tuple[int, int, int, int] | None) -> tuple[int, int]:

@@ -44,7 +44,7 @@ class GoodPatch:
     name : str
         The file, or which good image it was.
     image : ndarray of uint8, shape (H, W, 3), or None
-        As the detector sees it.
+        As the detector sees it, through its view.
     box : (int, int, int, int) or None
         The patch in it; None where the size of the image is not known.
     """
@@ -81,8 +81,8 @@ def good_patches(
     for i, one in named.items():
         number = cast(int, one.good)
         source = found.get(detector.hashes_[number])
-        image = None if source is None else detector.intake_.see(source)
-        size = (image.shape[0], image.shape[1]) if image is not None else sizes[0]
+        image = None if source is None else _seen(detector, source)
+        size = detector.view_.size(sizes[0]) if image is None else image.shape[:2]
         known = image is not None or len(sizes) == 1
         patches[i] = GoodPatch(
             f"good image {number + 1} of {len(detector.hashes_)}"
@@ -113,13 +113,13 @@ def write_explanation(
     pictures: list[str] = []
     shown: list[dict[str, Any]] = []
     if one.error is None:
-        image = detector.intake_.see(source)
+        image, seen = detector.intake_.see(source), _seen(detector, source)
         if one.map is not None:
             limit = one.pixel_threshold
             marked = overlay(image, one.map, limit, one.regions, max_side=_PANEL)
             pictures = [_png(_fit(image, _PANEL)), _png(marked)]
         shown = [
-            _shown(i, place, image, explained, patches.get(i))
+            _shown(i, place, (image, seen), explained, patches.get(i))
             for i, place in enumerate(explained.places)
         ]
     facts = explained.facts()
@@ -142,6 +142,10 @@ def write_explanation(
     return folder / "explanation.html"
 
 
+def _seen(detector: Detector, source: Any) -> NDArray[np.uint8]:
+    return detector.view_.see(detector.intake_.see(source)).image
+
+
 def _histogram(detector: Detector, explained: Explanation) -> Histogram | None:
     """Return the scores of the good images, and this one as a row of its own."""
     if not explained.n_goods:
@@ -154,15 +158,17 @@ def _histogram(detector: Detector, explained: Explanation) -> Histogram | None:
 def _shown(
     number: int,
     place: Place,
-    image: NDArray[np.uint8],
+    images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     explained: Explanation,
     patch: GoodPatch | None,
 ) -> dict[str, Any]:
     """Return what the page shows of a place: words, the crop, its map, the good crop, shares."""
-    said, size = place.evidence, explained.size
+    (image, seen), said, size = images, place.evidence, explained.size
+    moved = not np.array_equal(seen, image)
     spot = (place.x, place.y, place.x + 1, place.y + 1)
-    box = spot if said is None else pixels(said.box, size)
-    extent = max(box[2] - box[0], box[3] - box[1], 1)
+    patch_box = spot if said is None else pixels(said.box, explained.seen)
+    box = spot if moved else patch_box
+    extent = max(patch_box[2] - patch_box[0], patch_box[3] - patch_box[1], 1)
     if place.region is not None:
         left, top, right, bottom = place.region.bbox
         extent = max(extent, min(right - left, bottom - top) // 2)
@@ -174,6 +180,9 @@ def _shown(
         "number": number + 1,
         "crop": _png(crop(image, box, side)),
         "map": _png(crop(heatmap(drawn, explained.inspection.pixel_threshold), box, side)),
+        "seen": _png(crop(seen, patch_box, min(side, *explained.seen)))
+        if moved and said is not None
+        else None,
         "good": None
         if patch is None or patch.image is None or patch.box is None
         else _png(crop(patch.image, patch.box, min(side, *patch.image.shape[:2]))),
