@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pyimgano.threads import budget
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["LocalSearch"]
 
-_ROWS, _COLUMNS = 4, 8
-_FAR = np.float32(1e30)
+_COLUMNS = 4
+_PRODUCT = 1 << 18  # multiplications up to which a BLAS does not start threads of its own
+_FAR = np.float32(-1e30)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,24 +27,29 @@ class LocalSearch:
 
     Parameters
     ----------
-    bank : ndarray of float32, shape (h, w, n, d)
-        For each place the vector of each image; best centred, for the expanded square loses the
-        digits of what all vectors have in common.
-    halves : ndarray of float32, shape (h, w, n)
-        Half their squared lengths.
+    rows : ndarray of float32, shape (h, w, n, d + 1)
+        For each place the vector of each image, best centred, for the expanded square loses the
+        digits of what all vectors have in common; last half its squared length, negative.
     reach : int
         Cells by which a place may differ, in each direction.
     """
 
-    bank: NDArray[np.float32]
-    halves: NDArray[np.float32]
+    rows: NDArray[np.float32]
     reach: int
 
     @classmethod
     def of(cls, features: NDArray[np.float32], reach: int) -> Self:
         """Arrange the features (n, h, w, d) of good images."""
-        bank = np.ascontiguousarray(features.transpose(1, 2, 0, 3))
-        return cls(bank, np.einsum("hwnd,hwnd->hwn", bank, bank) / 2, reach)
+        n, height, width, depth = features.shape
+        rows = np.empty((height, width, n, depth + 1), np.float32)
+        rows[..., :-1] = features.transpose(1, 2, 0, 3)
+        rows[..., -1] = np.einsum("hwnd,hwnd->hwn", rows[..., :-1], rows[..., :-1]) / -2
+        return cls(rows, reach)
+
+    @property
+    def bank(self) -> NDArray[np.float32]:
+        """The vectors alone, (h, w, n, d)."""
+        return self.rows[..., :-1]
 
     def distances(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the Euclidean distance of each patch to its nearest one near by.
@@ -54,40 +62,34 @@ class LocalSearch:
         -------
         ndarray of float32, shape (m, h, w)
         """
-        nearest = np.stack([self._least(query) for query in queries])  # alone as in a batch
         squares = np.einsum("mhwd,mhwd->mhw", queries, queries)
-        found: NDArray[np.float32] = np.sqrt(np.maximum(2 * nearest + squares, 0))
-        return found
+        lefts = range(0, queries.shape[2], _COLUMNS)
+        nearest = np.full(squares.shape, _FAR, np.float32)
+        with ThreadPoolExecutor(budget()) as pool:
+            for query, found in zip(queries, nearest, strict=True):  # alone as in a batch
+                long = np.concatenate([query, np.ones_like(query[..., :1])], axis=-1)
+                list(pool.map(partial(self._compare, long, found), lefts))
+        roots: NDArray[np.float32] = np.sqrt(np.maximum(squares - 2 * nearest, 0))
+        return roots
 
-    def _least(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return half the squared distance of one image's patches (h, w, d), less their own."""
-        height, width, _, depth = self.bank.shape
-        nearest = np.full((height, width), _FAR, np.float32)
-        for top in range(0, height, _ROWS):
-            for left in range(0, width, _COLUMNS):
-                right = min(left + _COLUMNS, width)
-                for row, columns, seen in self._window(top, left, right):
-                    rows = slice(max(top, row - self.reach), min(top + _ROWS, row + self.reach + 1))
-                    tile, near = query[rows, left:right], self.bank[row, columns]
-                    products = tile.reshape(-1, depth) @ near.reshape(-1, depth).T
-                    gaps = products.reshape(*tile.shape[:2], *near.shape[:2])
-                    np.subtract(self.halves[row, columns], gaps, out=gaps)
-                    least = np.where(seen, gaps.min(axis=-1), _FAR).min(axis=-1)
-                    part = nearest[rows, left:right]
-                    np.minimum(part, least, out=part)
-        return nearest
-
-    def _window(
-        self, top: int, left: int, right: int
-    ) -> Iterator[tuple[int, slice, NDArray[np.bool_]]]:
-        """Yield the rows that a tile sees, their columns, and which tile column sees which."""
-        height, width = self.bank.shape[:2]
-        columns = slice(max(0, left - self.reach), min(width, right + self.reach))
-        gaps = np.arange(left, right)[:, None] - np.arange(columns.start, columns.stop)
-        seen = np.abs(gaps) <= self.reach
-        last = min(top + _ROWS, height) + self.reach
-        for row in range(max(0, top - self.reach), min(height, last)):
-            yield row, columns, seen
+    def _compare(self, query: NDArray[np.float32], found: NDArray[np.float32], left: int) -> None:
+        """Raise ``found`` (h, w), in some columns, to product less half the square, the highest."""
+        height, width, n, depth = self.rows.shape
+        seen = slice(left, min(left + _COLUMNS, width))
+        near = slice(max(0, left - self.reach), min(width, seen.stop + self.reach))
+        gaps = np.arange(seen.start, seen.stop)[:, None] - np.arange(near.start, near.stop)
+        far = np.abs(gaps) > self.reach
+        most = max(1, _PRODUCT // (gaps.size * depth))
+        for down in range(max(-self.reach, 1 - height), min(self.reach, height - 1) + 1):
+            first, last = max(0, -down), min(height, height - down)
+            for start in range(0, n, most):
+                rows = self.rows[first + down : last + down, near, start : start + most]
+                flat = rows.reshape(last - first, -1, depth).transpose(0, 2, 1)
+                products = np.matmul(query[first:last, seen], flat)
+                best = products.reshape(last - first, *gaps.shape, -1).max(axis=-1)
+                best[:, far] = _FAR
+                part = found[first:last, seen]
+                np.maximum(part, best.max(axis=-1), out=part)
 
     def nearest(self, query: NDArray[np.float32], place: tuple[int, int]) -> tuple[int, int, int]:
         """Return image, row and column of the nearest patch to one (d,) at a place."""
