@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyimgano.few_shot import FewShot
     from pyimgano.inspection import Inspection
     from pyimgano.judging import Reading
+    from pyimgano.views.base import View
     from pyimgano.views.intake import Goods, Images
 
 __all__ = ["SEPARATE", "Calibrating"]
@@ -45,6 +46,7 @@ class Calibrating(Batchwise, Learned):
 
     if TYPE_CHECKING:  # parameters of the detector
         contamination: float
+        view: View
         threshold: ThresholdRule
         keep_suspects: bool
 

@@ -7,10 +7,12 @@ import logging
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 
+from pyimgano import mosaic
 from pyimgano.calibrating import SEPARATE, Calibrating
 from pyimgano.calibration import Conformal, ThresholdRule, check_contamination
 from pyimgano.datasets._sources import as_sources
@@ -84,6 +86,7 @@ class Detector(Calibrating, Estimator):
         What labelled defects decided, and how many are caught; only if some were given.
     """
 
+    tileable: ClassVar[bool] = False  # whether it may judge tiles: it knows no places
     contamination: float = 0.05
     threshold: ThresholdRule = field(default_factory=Conformal)
     folds: int = 5
@@ -138,6 +141,7 @@ class Detector(Calibrating, Estimator):
             raise ParameterError(f"seed must not be negative, got {self.seed}")
         if isinstance(self.view, type) or not isinstance(self.view, View):
             raise ParameterError(f"view must be a view such as Align(): {self.view!r}")
+        mosaic.require_tileable(self)
 
     # What every detector does --------------------------------------------------------------
 
@@ -196,7 +200,7 @@ class Detector(Calibrating, Estimator):
             blocks = np.arange(len(blocks))
         count = len(np.unique(blocks))
         enough = count > 1 and (calibration is None or len(goods.hashes) >= LEAST_GOOD)
-        readings = self._learn(goods.images, blocks) if enough else self._fit(goods.images)
+        readings = mosaic.learn(self, goods.images, blocks if enough else None)
         self.hashes_ = goods.hashes  # last, so that a fit that failed leaves nothing to judge with
         if calibration is not None:
             if readings is not None:
@@ -253,7 +257,7 @@ class Detector(Calibrating, Estimator):
             )
         vars(self).pop("tuned_", None)  # a setting that others chose has no part in this one
         goods = goods.seen(intake, self.view_)
-        readings = self._read(goods.images)
+        readings = mosaic.read(self, goods.images)
         known, before = vars(self), [vars(self).get(x) for x in ("decision_scores_", "looks_")]
         self._decide(readings, goods, SEPARATE, few)
         self.skipped_ = tuple(dict.fromkeys((*self.skipped_, *goods.skipped)))
@@ -297,7 +301,8 @@ class Detector(Calibrating, Estimator):
 
     def _stream(self, sources: Sequence[Any], size: int) -> Generator[Inspection, None, None]:
         limits = vars(self).get("threshold_"), vars(self).get("pixel_threshold_")
-        judge = Judge(self._infer, self._finish, *limits)
+        judge = Judge(partial(mosaic.infer, self), self._finish, *limits)
+        size = mosaic.at_once(self, size)
         yield from judge.stream(sources, self.intake_.see, self.view_.see, size, self)
 
     @final

@@ -20,6 +20,7 @@ from pyimgano.groups import block_folds
 from pyimgano.records import GOOD, Sample
 from pyimgano.tuning import FOLDS, Look, Plan, search
 from pyimgano.views.intake import learn
+from pyimgano.views.tile import asks_for_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,6 +74,8 @@ class FewShot:
                 "defects alone would be judged by each other: leave them out, and judge them in a "
                 "batch with good images"
             )
+        if defects is not None and asks_for_tiles(detector.view):
+            raise ParameterError("defects say nothing yet of images in tiles: leave out either")
         if defects is None and (tune or miss_cost is not None):
             raise ParameterError(
                 "tune and miss_cost choose by defects: give some, calibrate(good, defects, ...)"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyimgano.cli._show import Show
     from pyimgano.detector import Detector
     from pyimgano.views.roi import Roi
+    from pyimgano.views.tile import Tiles
 
 __all__ = [
     "AlignHow",
@@ -22,6 +23,7 @@ __all__ = [
     "IgnoreFile",
     "LeaveBackground",
     "RoiFile",
+    "TileSize",
     "print_view",
     "seen_by",
 ]
@@ -71,6 +73,15 @@ LeaveBackground = Annotated[
     HowForeground,
     typer.Option("--foreground", help="auto: judge only the part in front of a plain background."),
 ]
+TileSize = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="SIZE[:OVERLAP]",
+        help="Judge a large image in tiles of so many pixels, which overlap by an eighth unless "
+        "you say otherwise.",
+    ),
+]
 
 
 def seen_by(
@@ -80,6 +91,7 @@ def seen_by(
     roi: Path | None = None,
     ignore: Path | None = None,
     foreground: HowForeground = HowForeground.OFF,
+    tile: str | None = None,
 ) -> dict[str, Any]:
     """Return the view that was asked for, as a parameter of a detector; none keeps its own.
 
@@ -87,6 +99,8 @@ def seen_by(
     ------
     InputError
         If a region cannot be read, is for images of another size, or leaves nothing to judge.
+    ParameterError
+        If the tiles are not two numbers that fit.
     """
     from pyimgano.views.align import Align
     from pyimgano.views.base import Views, Whole
@@ -99,9 +113,24 @@ def seen_by(
         steps.append(Segment())
     if align not in {None, AlignHow.OFF}:
         steps.append(Align(str(align)))
+    if tile is not None:
+        steps.append(_tiles(tile))
     if not steps:
         return {} if align is None else {"view": Whole()}
     return {"view": steps[0] if len(steps) == 1 else Views(tuple(steps))}
+
+
+def _tiles(given: str) -> Tiles:
+    from pyimgano.errors import ParameterError
+    from pyimgano.views.tile import Tiles
+
+    size, _, overlap = given.partition(":")
+    try:
+        return Tiles(int(size), int(overlap) if overlap else int(size) // 8)
+    except ValueError as error:
+        if isinstance(error, ParameterError):
+            raise
+        raise ParameterError(f"--tile takes SIZE or SIZE:OVERLAP in pixels: {given!r}") from error
 
 
 def _region(roi: Path | None, ignore: Path | None, size: tuple[int, int]) -> Roi:

@@ -25,7 +25,7 @@ from pyimgano.cli._parameters import (
     registries,
 )
 from pyimgano.cli._show import Show, count, new_table
-from pyimgano.cli._views import Alignment, seen_by
+from pyimgano.cli._views import Alignment, TileSize, seen_by
 from pyimgano.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def benchmark(
     ] = "0",
     false_reject: FalseReject = "5%",
     align: Alignment = None,
+    tile: TileSize = None,
     settings: Set = None,
     map_intervals: Annotated[
         bool,
@@ -137,7 +138,8 @@ def benchmark(
     from pyimgano.runs.plan import find_parts, plan, union
 
     executor = ProcessExecutor(workers, attrgetter("group")) if workers > 1 else SerialExecutor()
-    detectors = _detectors(detector, extractor, false_reject, settings or (), seen_by(align))
+    seen = seen_by(align, tile=tile)
+    detectors = _detectors(detector, extractor, false_reject, settings or (), seen)
     wanted = [] if category is None or "all" in category else category
     options = parse_data_options(dataset, data_options or ())
     parts = find_parts(dataset, root, wanted, options)

@@ -30,6 +30,7 @@ from pyimgano.cli._views import (
     IgnoreFile,
     LeaveBackground,
     RoiFile,
+    TileSize,
     print_view,
     seen_by,
 )
@@ -64,6 +65,7 @@ def evaluate(
     roi: RoiFile = None,
     ignore: IgnoreFile = None,
     foreground: LeaveBackground = HowForeground.OFF,
+    tile: TileSize = None,
     settings: Set = None,
     corruptions: Annotated[
         str | None,
@@ -90,7 +92,7 @@ def evaluate(
             f"{root} holds no test images, so there is nothing to measure; "
             "to learn from its images type: pyimgano fit"
         )
-    seen = seen_by(align, data.train, roi=roi, ignore=ignore, foreground=foreground)
+    seen = seen_by(align, data.train, roi=roi, ignore=ignore, foreground=foreground, tile=tile)
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **seen)
     from pyimgano.runs import evaluate as runs
 

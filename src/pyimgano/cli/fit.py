@@ -29,6 +29,7 @@ from pyimgano.cli._views import (
     IgnoreFile,
     LeaveBackground,
     RoiFile,
+    TileSize,
     print_view,
     seen_by,
 )
@@ -110,6 +111,7 @@ def fit(
     roi: RoiFile = None,
     ignore: IgnoreFile = None,
     foreground: LeaveBackground = HowForeground.OFF,
+    tile: TileSize = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -122,7 +124,7 @@ def fit(
     images = good_images(good_dir)
     held_out = None if hold_out is None else good_images(hold_out)
     asked = {"keep_suspects": True} if keep_suspects else {}
-    asked |= seen_by(align, images, roi=roi, ignore=ignore, foreground=foreground)
+    asked |= seen_by(align, images, roi=roi, ignore=ignore, foreground=foreground, tile=tile)
     unfitted = make_detector(detector, extractor, false_reject, settings or (), **asked)
     check_writable(out)
     if pod is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class PatchCore(_Learned, FeatureDetector):
     index : str
         A name for `create_index`.
     """
+
+    tileable: ClassVar[bool] = True
 
     coreset: float = 0.1
     neighbourhood: int = 3

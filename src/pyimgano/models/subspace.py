@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self, final
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Subspace(_Learned, TokenDetector):
     **One reference.** Its turned views are not further parts, and no threshold is set from them;
     give `fit` good images of their own as ``calibration`` (the option ``--hold-out``).
     """
+
+    tileable: ClassVar[bool] = True
 
     size: int = 672
     explained: float = 0.99

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from pyimgano.registry import VALUES, Metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     Map = NDArray[np.float32]
     Mask = NDArray[np.bool_]
 
-__all__ = ["Back", "Seen", "Sight", "View", "Views", "Whole", "lowest"]
+__all__ = ["Back", "Crop", "Seen", "Sight", "View", "Views", "Whole", "lowest"]
 
 
 class Back(Protocol):
@@ -73,6 +75,19 @@ class _AsItIs:
 
 
 _AS_IT_IS = _AsItIs()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """A source that is a part of what is seen of an image; ``whole`` gives that by a number."""
+
+    whole: Callable[[int], NDArray[np.uint8]]
+    number: int
+    place: tuple[slice, slice]
+
+    def seen(self) -> Seen:
+        """Return the part."""
+        return Seen(self.whole(self.number)[self.place].copy(), _AS_IT_IS)
 
 
 @VALUES.register("whole", Metadata(summary="The image as it is."))

@@ -20,7 +20,7 @@ from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterErr
 from pyimgano.images import describe
 from pyimgano.records import DEFECT, Sample
 from pyimgano.registry import VALUES, Metadata
-from pyimgano.views.base import Whole
+from pyimgano.views.base import Crop, Whole
 from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, fingerprint, measure, near_groups, odd
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ class Images(Sequence["NDArray[np.uint8]"]):
 
     def look(self, source: Any) -> Seen:
         """Read one image, and look at it."""
+        if isinstance(source, Crop):
+            return source.seen()
         return self.sight.see(self.intake.see(source))
 
     def take(self, indices: Iterable[int]) -> Images:
