@@ -75,7 +75,6 @@ def compare(
         Found,
         Plan,
         compare_choices,
-        describe,
         parse_seconds,
         write_found,
     )
@@ -92,13 +91,12 @@ def compare(
         case = _case(show, images, defects, home / "planted", seed)
         stack.enter_context(_kept(found, out))
         outcome = compare_choices(case, plan, found, show.progress)
-    facts = (
-        describe(case, found, outcome) if out is None else write_found(case, found, outcome, out)
-    )
-    doing = f"learning from {count(len(images), 'good image')} with {facts['taken']}"
-    with show.progress(doing):
-        fitted = outcome.taken.choice.make(plan.contamination, seed).fit(case.everything)
-    fitted.save(model)
+        facts = write_found(case, found, outcome, out)
+        with show.progress(
+            f"learning from {count(len(images), 'good image')} with {facts['taken']}"
+        ):
+            fitted = outcome.taken.choice.make(plan.contamination, seed).fit(case.everything)
+        fitted.save(model)
     _print(show, case, found, outcome, plan.budget)
     wrong = outcome.taken.inspections.errors
     _print_model(show, fitted, facts, wrong)

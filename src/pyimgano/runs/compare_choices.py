@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Begin = Callable[..., AbstractContextManager[Callable[[object], None]]]
 
-__all__ = ["Found", "Plan", "compare_choices", "describe", "labels", "parse_seconds", "write_found"]
+__all__ = ["Found", "Plan", "compare_choices", "labels", "parse_seconds", "write_found"]
 
 _ALIGNED = 1.5  # how much longer it takes with alignment
 _UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
@@ -44,7 +44,7 @@ class Plan:
     out : Path or None
         A folder for the run of each.
     choices : tuple of Choice
-        The cheapest first.
+        The cheapest first; empty for `CHOICES`.
     clock : callable
         Tells the time in seconds.
     """
@@ -53,7 +53,7 @@ class Plan:
     contamination: float = 0.05
     seed: int = 0
     out: Path | None = None
-    choices: tuple[Choice, ...] = CHOICES
+    choices: tuple[Choice, ...] = ()
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -127,11 +127,11 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
     InputError
         If all of them failed.
     """
-    clock = plan.clock
+    clock, choices = plan.clock, plan.choices or CHOICES
     end = clock() + plan.budget
     wrong, longest = 1.0, 0.0
     known: dict[Choice, tuple[float, float]] = {}
-    for choice in _in_turn(case, plan.choices, found):
+    for choice in _in_turn(case, choices, found):
         learn, whole = _expected(choice, case, end - clock(), known, clock)
         left = end - clock()
         if found.tried and wrong * whole + max(longest, wrong * learn) >= left:
@@ -147,7 +147,7 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
     if not found.trials:
         name, reason = found.failed[0]
         raise InputError(f"no configuration could be tried; {name}: {reason}")
-    order = [*plan.choices, *(replace(choice, aligned=True) for choice in plan.choices)]
+    order = [*choices, *(replace(choice, aligned=True) for choice in choices)]
     found.trials.sort(key=lambda trial: order.index(trial.choice))
     return judge(found.trials, case)
 
@@ -223,8 +223,8 @@ def labels(case: Case, outcome: Outcome, tried: int) -> list[str]:
         told.append("planted defects, not yours: real ones may be found less often, or more")
     if tried > 1 and case.halved:
         told.append(
-            "oracle: the figures of the table are of the images that chose, upper estimates; that "
-            "of the model is of the other images"
+            "oracle: the figures of the table are of the images that chose, upper estimates; what "
+            "is reported is of the others"
         )
     elif tried > 1:
         told.append("oracle: chosen on these images, an upper estimate")
@@ -238,21 +238,27 @@ def labels(case: Case, outcome: Outcome, tried: int) -> list[str]:
     return told
 
 
-def write_found(case: Case, found: Found, outcome: Outcome, out: Path) -> dict[str, Any]:
-    """Write ``compare.json``, and ``comparison.html`` of two runs or more; return the facts."""
-    facts = describe(case, found, outcome)
+def write_found(case: Case, found: Found, outcome: Outcome, out: Path | None) -> dict[str, Any]:
+    """Return the facts; write them, and ``comparison.html`` of two runs or more, into a folder."""
+    facts = _describe(case, found, outcome)
+    if out is None:
+        return facts
     if len(found.runs) > 1:
         rows = [f"not tried: {name}, {why}" for name, why in found.untried]
         rows += [f"failed: {name}, {why}" for name, why in found.failed]
         rows += [f"not here: {name}, {why}" for name, why in found.absent]
         notes = [f"taken: {facts['taken']}, {outcome.choice}", outcome.difference]
-        report = write_comparison(found.runs, out, [*notes, *facts["labels"], *rows])
-        facts["report"] = report
+        notes += [told for told in facts["labels"] if not told.startswith("oracle")]
+        notes.append(
+            "oracle: the figures below are of all images, those that chose among them, so upper "
+            "estimates; what was chosen by, and what the other images say, is in compare.json"
+        )
+        facts["report"] = write_comparison(found.runs, out, [*notes, *rows])
     write_atomic(out / "compare.json", to_json({**facts, **surroundings()}, indent=1) + b"\n")
     return facts
 
 
-def describe(case: Case, found: Found, outcome: Outcome) -> dict[str, Any]:
+def _describe(case: Case, found: Found, outcome: Outcome) -> dict[str, Any]:
     """Return all that was found, as JSON knows it."""
     return {
         "n_learned": len(case.learned),

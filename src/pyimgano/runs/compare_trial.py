@@ -162,12 +162,14 @@ def try_choice(
             if case.labels[len(judged)] == DEFECT:
                 drawn.append(one.map)
             judged.append(dataclasses.replace(one, map=None))
-            progress(one)
+            if len(judged) > len(case.labels) - case.to_judge:
+                progress(one)
         marked = _aupro(case.bad, judged[len(case.goods) :], drawn)
         seconds = clock[0] / max(1, case.to_judge)
         if run is not None:
             run.note(
                 **describe_detector(detector),
+                configuration=choice.name,
                 metrics={} if marked is None else {"aupro_0.3": marked},
                 timing={
                     "fit_seconds": round(fit_seconds, 3),

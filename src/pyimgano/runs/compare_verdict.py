@@ -164,6 +164,8 @@ def _difference(
     p = ps[0, 1]
     shown = "p < 0.0001" if p < 0.0001 else f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.4f}"
     test = "paired DeLong test" + (f", Holm over {len(ps)} pairs" if len(ps) > 1 else "")
+    if not found.difference:
+        return f"first and second have the same AUROC: no difference is real ({shown}, {test})"
     size = f"{found.difference:.3f} ({found.low:+.3f} to {found.high:+.3f})"
     if p < _LEVEL:
         return f"the first beats the second by {size}; that is real ({shown}, {test})"

@@ -176,6 +176,8 @@ def _metrics(labels: list[int | None], scores: list[float]) -> dict[str, Any]:
 
 
 def _name(facts: dict[str, Any]) -> str:
+    if "configuration" in facts:
+        return str(facts["configuration"])
     detector = facts.get("detector") or {}
     extractor = str(detector.get("extractor") or "").partition(" ")[0]
     return " · ".join(filter(None, (str(detector.get("name") or facts["command"]), extractor)))
