@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Plan", "compare_choices", "labels", "parse_seconds", "write_found"]
 
-_ALIGNED = 1.5  # how much longer it takes with alignment
+_ALIGNED = 3.0  # how much longer it takes with alignment
 _UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 
 
@@ -65,8 +65,8 @@ class Found:
     ----------
     trials : list of Trial
         Finished, the cheapest first.
-    runs : list of Path
-        Their run directories, if a folder was given.
+    runs : dict of str to Path
+        Their run directories by name, if a folder was given.
     failed, untried, absent : list of (str, str)
         Name and reason: what failed, did not fit into the budget or changes nothing, and cannot
         run here.
@@ -75,7 +75,7 @@ class Found:
     """
 
     trials: list[Trial] = field(default_factory=list)
-    runs: list[Path] = field(default_factory=list)
+    runs: dict[str, Path] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     untried: list[tuple[str, str]] = field(default_factory=list)
     absent: list[tuple[str, str]] = field(default_factory=list)
@@ -129,11 +129,11 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
     """
     clock, choices = plan.clock, plan.choices or CHOICES
     end = clock() + plan.budget
-    wrong, longest = 1.0, 0.0
+    wrongs, longest = {False: 1.0, True: 1.0}, 0.0
     known: dict[Choice, tuple[float, float]] = {}
     for choice in _in_turn(case, choices, found):
         learn, whole = _expected(choice, case, end - clock(), known, clock)
-        left = end - clock()
+        left, wrong = end - clock(), wrongs[choice.aligned]
         if found.tried and wrong * whole + max(longest, wrong * learn) >= left:
             about = f"it needs about {wrong * whole:.0f} s, and " if whole else ""
             found.untried.append((choice.name, f"{about}{max(0, left):.0f} s were left"))
@@ -142,7 +142,7 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
         started = clock()
         trial = _attempt(choice, case, plan, found, _attempting(choice, case, wrong * whole, begin))
         if trial is not None and whole:
-            wrong = max(wrong, (clock() - started) / whole)
+            wrongs[choice.aligned] = max(wrong, (clock() - started) / whole)
             longest = max(longest, trial.fit_seconds)
     if not found.trials:
         name, reason = found.failed[0]
@@ -212,7 +212,7 @@ def _attempt(
         found.failed.append((choice.name, " ".join(str(error).split()) or type(error).__name__))
         return None
     found.trials.append(trial)
-    found.runs += [run] if run is not None else []
+    found.runs |= {} if run is None else {choice.name: run}
     return trial
 
 
@@ -244,6 +244,7 @@ def write_found(case: Case, found: Found, outcome: Outcome, out: Path | None) ->
     if out is None:
         return facts
     if len(found.runs) > 1:
+        ranked = [found.runs[each.trial.choice.name] for each in outcome.standings]
         rows = [f"not tried: {name}, {why}" for name, why in found.untried]
         rows += [f"failed: {name}, {why}" for name, why in found.failed]
         rows += [f"not here: {name}, {why}" for name, why in found.absent]
@@ -253,7 +254,7 @@ def write_found(case: Case, found: Found, outcome: Outcome, out: Path | None) ->
             "oracle: the figures below are of all images, those that chose among them, so upper "
             "estimates; what was chosen by, and what the other images say, is in compare.json"
         )
-        facts["report"] = write_comparison(found.runs, out, [*notes, *rows])
+        facts["report"] = write_comparison(ranked, out, [*notes, *rows])
     write_atomic(out / "compare.json", to_json({**facts, **surroundings()}, indent=1) + b"\n")
     return facts
 
