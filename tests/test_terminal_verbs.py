@@ -15,7 +15,7 @@ from cli_calls import SMALL, call, write_parts
 from pyimgano.cli._app import app
 
 VERBS = ("demo", "fit", "predict", "evaluate", "benchmark", "report", "doctor", "list", "check")
-VERBS += ("fetch", "bundle-weights", "explain", "pod")
+VERBS += ("fetch", "bundle-weights", "explain", "pod", "compare")
 TRAIN = "train-anomalib"  # what it does right is tried where anomalib is installed
 MODEL, RUN, NET = "model.pyimg", "run", "dinov2_vits14"
 RIGHT = {
@@ -24,6 +24,7 @@ RIGHT = {
     "predict": (MODEL, "flange/test/good", "--out", "results"),
     "explain": (MODEL, "flange/test/good/000.png", "--out", "why"),
     "pod": (MODEL, "flange/test/good", "--kinds", "spot", "--contrasts", "40", "--out", "pod"),
+    "compare": ("flange/train/good", "-o", "best.pyimg", "--budget", "0s"),
     "evaluate": ("--root", ".", "--category", "flange", "--out", "measured", *SMALL),
     "benchmark": ("--root", ".", "--category", "flange", "--out", "compared", *SMALL),
     "report": (RUN,),
@@ -67,6 +68,18 @@ WRONG = {
         (MODEL, "flange/test/good", "--sizes", "few", "--out", "x"),
         (MODEL, "flange/test/good", "--sizes", "500", "--out", "x"),
         (MODEL, "flange/test/good", "--out", "notes.txt"),
+    ],
+    "compare": [
+        ("nowhere", "-o", "m.pyimg"),
+        ("flange", "-o", "m.pyimg"),
+        ("flange/train/good", "-o", "flange"),
+        ("flange/train/good", "-o", "m.pyimg", "--bad", "nowhere"),
+        ("flange/train/good", "-o", "m.pyimg", "--bad", "empty"),
+        ("flange/train/good", "-o", "m.pyimg", "--bad", "flange/test"),
+        ("flange/train/good", "-o", "m.pyimg", "--bad", "flange/train"),
+        ("flange/train/good", "-o", "m.pyimg", "--budget", "soon"),
+        ("flange/train/good", "-o", "m.pyimg", "--out", "notes.txt"),
+        ("flange/train/good", "-o", "m.pyimg", "--false-reject", "no"),
     ],
     "evaluate": [
         ("--root", "nowhere", "--out", "x"),

@@ -6,6 +6,7 @@ from pyimgano.cli import (
     benchmark,
     bundle_weights,
     check,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -26,6 +27,7 @@ __all__ = ["main"]
 for _verb in (
     demo.demo,
     fit.fit,
+    compare.compare,
     predict.predict,
     explain.explain,
     pod.pod,

@@ -43,15 +43,24 @@ class Comparison:
 
 
 def delong(
-    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, confidence: float = 0.95
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    groups: ArrayLike | None = None,
 ) -> Comparison:
     """Compare the AUROC of two detectors on the same images, labels and scores as of `auroc`.
+
+    Images of one kind that share one of the ``groups`` say one thing together: views of one part,
+    or defects planted in one image (Obuchowski, Biometrics 1997, without what good and defective
+    images of one group share).
 
     The normal approximation holds for some tens of images of each kind and AUROCs away from 1. Two
     detectors that order the images alike have the difference 0 and p = 1; where each image tells
     the same difference there is no variance, and p = 0 says no more than that. NaN, with a
-    `PyimganoWarning`, without two images of each kind; a `ParameterError` if the confidence of the
-    interval is no share.
+    `PyimganoWarning`, without two images (groups) of each kind; a `ParameterError` if the
+    confidence of the interval is no share.
 
     Examples
     --------
@@ -64,7 +73,8 @@ def delong(
     for scores in (scores_a, scores_b):
         rank_scores(labels, scores)  # for its checks
     bad = np.asarray(labels) != 0
-    if min(bad.sum(), (~bad).sum()) < 2:
+    parts = np.arange(bad.size) if groups is None else np.asarray(groups)
+    if min(np.unique(parts[bad]).size, np.unique(parts[~bad]).size) < 2:
         undefined = figure("delong", "it needs two good and two defective images")
         return Comparison(*[undefined] * 6)
     found_a, passed_a = _placements(bad, np.asarray(scores_a))
@@ -72,8 +82,7 @@ def delong(
     auroc_a, auroc_b = math.fsum(found_a) / found_a.size, math.fsum(found_b) / found_b.size
     difference = auroc_a - auroc_b
     deviation = math.sqrt(
-        np.var(found_a - found_b, ddof=1) / found_a.size
-        + np.var(passed_a - passed_b, ddof=1) / passed_a.size
+        _variance(found_a - found_b, parts[bad]) + _variance(passed_a - passed_b, parts[~bad])
     )
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * deviation
     if deviation:
@@ -81,6 +90,13 @@ def delong(
     else:
         p = 0.0 if difference else 1.0
     return Comparison(auroc_a, auroc_b, difference, difference - reach, difference + reach, p)
+
+
+def _variance(values: NDArray[np.float64], parts: NDArray[np.generic]) -> float:
+    """Return the variance of the mean, where values of one part are no independent ones."""
+    _, places = np.unique(parts, return_inverse=True)
+    sums = np.bincount(places, values - values.mean())
+    return float(sums.size / (sums.size - 1) * (sums**2).sum() / values.size**2)
 
 
 def _placements(

@@ -60,18 +60,20 @@ class Run:
     metrics: dict[str, Any]
 
 
-def write_comparison(runs: Sequence[str | Path], out: str | Path) -> Path:
+def write_comparison(
+    runs: Sequence[str | Path], out: str | Path, notes: Sequence[str] = ()
+) -> Path:
     """Write ``comparison.html``: two to 26 runs side by side on the images that all of them have.
 
     Images are the same if their paths are, or the bytes of their files. Images whose labels
     contradict each other are left out, and counted. Returns the page, one file that loads nothing,
-    in the directory ``out``, which is made if need be. A directory without a run is an
-    `InputError`.
+    in the directory ``out``, which is made if need be; ``notes``, what must be known to read it,
+    stand at its top. A directory without a run is an `InputError`.
     """
     if not 2 <= len(runs) <= 26:
         raise ParameterError(f"a comparison takes 2 to 26 runs, got {len(runs)}")
     folders, target = [Path(run) for run in runs], Path(out) / "comparison.html"
-    page = render("comparison.html.j2", **_view(folders, target.parent))
+    page = render("comparison.html.j2", notes=notes, **_view(folders, target.parent))
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, page)
@@ -174,6 +176,8 @@ def _metrics(labels: list[int | None], scores: list[float]) -> dict[str, Any]:
 
 
 def _name(facts: dict[str, Any]) -> str:
+    if "configuration" in facts:
+        return str(facts["configuration"])
     detector = facts.get("detector") or {}
     extractor = str(detector.get("extractor") or "").partition(" ")[0]
     return " · ".join(filter(None, (str(detector.get("name") or facts["command"]), extractor)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyimgano.metrics.delong import Comparison
     from pyimgano.runs.report_tables import Row
 
-__all__ = ["KINDS", "Discordance", "Pair", "compare", "mcnemar"]
+__all__ = ["KINDS", "Discordance", "Pair", "compare", "holm", "mcnemar"]
 
 KINDS = {DEFECT: "defective", GOOD: "good", None: "unlabelled"}
 
@@ -69,6 +69,21 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     differing = only_a + only_b
     return min(1.0, 2 * float(binom.cdf(min(only_a, only_b), differing, 0.5)))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p values of several tests, each as large as if it were the only one (Holm, 1979).
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    found, least = dict[int, float](), 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[i]))
+        found[i] = least
+    return [found[i] for i in range(len(ps))]
 
 
 def compare(common: Sequence[Sequence[Row]], labels: Sequence[int | None], a: int, b: int) -> Pair:
