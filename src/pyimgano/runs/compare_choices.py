@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyimgano.atomic import write_atomic
 from pyimgano.errors import InputError, ParameterError, PyimganoError, was_interrupted
+from pyimgano.models import DEFAULT
 from pyimgano.runs.compare_trial import CHOICES, Choice, Trial, expect, try_choice
-from pyimgano.runs.compare_verdict import PREFERRED, judge
+from pyimgano.runs.compare_verdict import judge
 from pyimgano.runs.comparison import write_comparison
 from pyimgano.runs.facts import surroundings, to_json
 
@@ -156,7 +157,7 @@ def _in_turn(case: Case, choices: Sequence[Choice], found: Found) -> Iterator[Ch
     """Yield what can run here: the cheapest, the default, the others; each also aligned."""
     here = [choice for choice in choices if not choice.missing]
     found.absent += [(c.name, c.missing) for c in choices if c.missing]
-    usual = [c for c in here if c.detector == PREFERRED][-1:]
+    usual = [c for c in here if c.detector == DEFAULT][-1:]
     for choice in dict.fromkeys([*here[:1], *usual, *here]):
         yield choice
         if case.aligns:

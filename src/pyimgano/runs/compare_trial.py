@@ -23,6 +23,7 @@ from pyimgano.runs.artifacts import RunWriter
 from pyimgano.runs.evaluate import describe_detector
 from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.views.align import Align
+from pyimgano.views.base import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,13 +59,13 @@ class Choice:
 
     def make(self, contamination: float, seed: int) -> Detector:
         """Make the detector, unfitted."""
-        given: dict[str, Any] = {"view": Align("auto")} if self.aligned else {}
+        view = Align("auto") if self.aligned else Whole()
         return create_detector(
             self.detector,
             extractor=self.extractor,
             contamination=contamination,
             seed=seed,
-            **given,
+            view=view,
         )
 
 

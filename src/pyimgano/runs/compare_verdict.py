@@ -12,6 +12,7 @@ import numpy as np
 from pyimgano.inspection import Verdict
 from pyimgano.metrics.delong import delong
 from pyimgano.metrics.rates import Rate
+from pyimgano.models import DEFAULT
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.comparison_pairs import holm
 
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from pyimgano.runs.compare_case import Case
     from pyimgano.runs.compare_trial import Trial
 
-__all__ = ["PREFERRED", "Outcome", "Standing", "judge"]
-
-PREFERRED = "vision_default"
-"""What is taken where chance may have put another first."""
+__all__ = ["Outcome", "Standing", "judge"]
 
 LEAST = 10  # parts of each kind from which on a difference can be told from chance
 _LEVEL = 0.05
@@ -98,7 +96,7 @@ def judge(trials: Sequence[Trial], case: Case) -> Outcome:
     ps, found = _differences(ranked, case, chosen)
     tied = [t for i, t in enumerate(ranked) if not i or ps.get((0, i), 1.0) >= _LEVEL]
     ordered = [trial for trial in trials if trial in tied]
-    usual = [t for t in trials if t.choice.detector == PREFERRED and not t.choice.aligned][-1:]
+    usual = [t for t in trials if t.choice.detector == DEFAULT][-1:]
     taken = tied[0] if len(tied) == 1 else next((t for t in usual if t in tied), ordered[0])
     reported = _stand(taken, case, ~case.choosing & usable) if case.halved else None
     counts = [np.unique(case.groups[chosen & (case.labels == k)]).size for k in (GOOD, DEFECT)]
