@@ -45,7 +45,7 @@ class FusedLite0:
     @property
     def fingerprint(self) -> str:
         """Those of both."""
-        return f"{Handcrafted().fingerprint} + {self._deep.fingerprint}"
+        return f"fused_lite0 = {Handcrafted().fingerprint} + {self._deep.fingerprint}"
 
     @property
     def _deep(self) -> EfficientNetLite0:

@@ -155,7 +155,8 @@ class Default(_Learned, FeatureDetector):
 
     def _families(self, features: NDArray[np.float32]) -> Grids:
         """Split standardised features (..., d) into what each kind of member sees."""
-        cut = len(CHANNELS) if self.extractor_.fingerprint.startswith("handcrafted") else 0
+        named = self.extractor_.fingerprint.startswith(("handcrafted", "fused_lite0"))
+        cut = len(CHANNELS) if named else 0
         found = {PLAIN: features[..., :cut]} if cut else {}
         if cut < features.shape[-1]:
             found[DEEP] = features[..., cut:]
