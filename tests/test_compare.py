@@ -16,8 +16,8 @@ from pyimgano.maps.overlay import encode_png
 from pyimgano.metrics.delong import delong
 from pyimgano.records import Certainty, Sample
 from pyimgano.runs.compare_case import Case, make_case, planted_case
-from pyimgano.runs.compare_choices import Found, Plan, compare_choices, parse_seconds
-from pyimgano.runs.compare_trial import CHOICES, Choice, Trial, try_choice
+from pyimgano.runs.compare_choices import Found, Limits, compare_choices, parse_seconds
+from pyimgano.runs.compare_trial import CHOICES, Configuration, Trial, try_choice
 from pyimgano.runs.compare_verdict import judge
 
 PADIM, DEFAULT, PATCHCORE = CHOICES[:3]
@@ -66,7 +66,7 @@ def test_a_budget_that_is_no_time_is_refused(text):
 
 def test_without_time_the_cheapest_is_tried_all_the_same(case):
     found = Found()
-    outcome = compare_choices(case, Plan(0.0), found, quiet)
+    outcome = compare_choices(case, Limits(0.0), found, quiet)
     assert [trial.choice for trial in found.trials] == [PADIM]
     assert outcome.taken.choice == PADIM
     assert outcome.p is None
@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_not_begun(case):
     """A clock that goes on by a second whenever it is asked: no wall clock decides."""
     ticks = itertools.count()
     found = Found()
-    plan = Plan(15.0, clock=lambda: float(next(ticks)), choices=(PADIM, DEFAULT))
+    plan = Limits(15.0, clock=lambda: float(next(ticks)), choices=(PADIM, DEFAULT))
     compare_choices(case, plan, found, quiet)
     assert [trial.choice for trial in found.trials] == [PADIM]
     ((name, why),) = found.untried
@@ -90,8 +90,8 @@ def test_what_does_not_fit_is_not_begun(case):
 
 def test_what_was_tried_does_not_depend_on_the_budget(case):
     few, all_ = Found(), Found()
-    compare_choices(case, Plan(0.0, choices=(PADIM, DEFAULT)), few, quiet)
-    compare_choices(case, Plan(1e6, choices=(PADIM, DEFAULT)), all_, quiet)
+    compare_choices(case, Limits(0.0, choices=(PADIM, DEFAULT)), few, quiet)
+    compare_choices(case, Limits(1e6, choices=(PADIM, DEFAULT)), all_, quiet)
     assert len(all_.trials) == 2
     a, b = few.trials[0].inspections, all_.trials[0].inspections
     assert np.array_equal(a.scores, b.scores)
@@ -111,15 +111,15 @@ def test_goods_are_judged_out_of_sample_and_defects_by_the_model(case, images, b
 
 
 def test_a_configuration_that_fails_is_a_row(case):
-    broken = Choice("vision_padim", "onnx:/nowhere.onnx")
+    broken = Configuration("vision_padim", "onnx:/nowhere.onnx")
     found = Found()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Choice, "missing", "")
-        outcome = compare_choices(case, Plan(1e6, choices=(broken, PADIM)), found, quiet)
+        patch.setattr(Configuration, "missing", "")
+        outcome = compare_choices(case, Limits(1e6, choices=(broken, PADIM)), found, quiet)
         assert outcome.taken.choice == PADIM
         assert [name for name, _ in found.failed] == [broken.name]
         with pytest.raises(InputError, match="no configuration could be tried"):
-            compare_choices(case, Plan(1e6, choices=(broken,)), Found(), quiet)
+            compare_choices(case, Limits(1e6, choices=(broken,)), Found(), quiet)
 
 
 def test_what_is_good_and_bad_at_once_is_refused(images):

@@ -73,14 +73,14 @@ def compare(
     """
     from pyimgano.runs.compare_choices import (
         Found,
-        Plan,
+        Limits,
         compare_choices,
         parse_seconds,
         write_found,
     )
 
     show = Show(quiet=ctx.obj.quiet, as_json=as_json)
-    plan = Plan(parse_seconds(budget), parse_share(false_reject), seed, out)
+    plan = Limits(parse_seconds(budget), parse_share(false_reject), seed, out)
     images = good_images(good_dir)
     defects = None if bad is None else _defects(bad)
     check_writable(model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pyimgano.atomic import write_atomic
 from pyimgano.errors import InputError, ParameterError, PyimganoError, was_interrupted
 from pyimgano.models import DEFAULT
-from pyimgano.runs.compare_trial import CHOICES, Choice, Trial, expect, try_choice
+from pyimgano.runs.compare_trial import CHOICES, Configuration, Trial, expect, try_choice
 from pyimgano.runs.compare_verdict import judge
 from pyimgano.runs.comparison import write_comparison
 from pyimgano.runs.facts import surroundings, to_json
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     Begin = Callable[..., AbstractContextManager[Callable[[object], None]]]
 
-__all__ = ["Found", "Plan", "compare_choices", "labels", "parse_seconds", "write_found"]
+__all__ = ["Found", "Limits", "compare_choices", "labels", "parse_seconds", "write_found"]
 
 _ALIGNED = 3.0  # how much longer it takes with alignment
 _UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Limits:
     """What is tried, in which time, and what every configuration is given.
 
     Parameters
@@ -44,7 +44,7 @@ class Plan:
         Of every detector.
     out : Path or None
         A folder for the run of each.
-    choices : tuple of Choice
+    choices : tuple of Configuration
         The cheapest first; empty for `CHOICES`.
     clock : callable
         Tells the time in seconds.
@@ -54,7 +54,7 @@ class Plan:
     contamination: float = 0.05
     seed: int = 0
     out: Path | None = None
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[Configuration, ...] = ()
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -102,7 +102,7 @@ def parse_seconds(text: str) -> float:
     return float(read[1]) * _UNITS[read[2]]
 
 
-def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outcome:
+def compare_choices(case: Case, plan: Limits, found: Found, begin: Begin) -> Outcome:
     """Try what fits into the budget, and judge it.
 
     The cheapest is tried whatever the budget is, the others if the time that they, and learning
@@ -111,7 +111,7 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
 
     Parameters
     ----------
-    case, plan : Case, Plan
+    case, plan : Case, Limits
         On what, and for how long.
     found : Found
         Is filled in, so that an interrupt leaves what was done.
@@ -131,7 +131,7 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
     clock, choices = plan.clock, plan.choices or CHOICES
     end = clock() + plan.budget
     wrongs, longest = {False: 1.0, True: 1.0}, 0.0
-    known: dict[Choice, tuple[float, float]] = {}
+    known: dict[Configuration, tuple[float, float]] = {}
     for choice in _in_turn(case, choices, found):
         learn, whole = _expected(choice, case, end - clock(), known, clock)
         left, wrong = end - clock(), wrongs[choice.aligned]
@@ -153,7 +153,7 @@ def compare_choices(case: Case, plan: Plan, found: Found, begin: Begin) -> Outco
     return judge(found.trials, case)
 
 
-def _in_turn(case: Case, choices: Sequence[Choice], found: Found) -> Iterator[Choice]:
+def _in_turn(case: Case, choices: Sequence[Configuration], found: Found) -> Iterator[Configuration]:
     """Yield what can run here: the cheapest, the default, the others; each also aligned."""
     here = [choice for choice in choices if not choice.missing]
     found.absent += [(c.name, c.missing) for c in choices if c.missing]
@@ -165,10 +165,10 @@ def _in_turn(case: Case, choices: Sequence[Choice], found: Found) -> Iterator[Ch
 
 
 def _expected(
-    choice: Choice,
+    choice: Configuration,
     case: Case,
     left: float,
-    known: dict[Choice, tuple[float, float]],
+    known: dict[Configuration, tuple[float, float]],
     clock: Callable[[], float],
 ) -> tuple[float, float]:
     """Return the seconds to learn, and to learn and judge; 0 where that cannot be told."""
@@ -186,7 +186,7 @@ def _expected(
 
 
 def _attempting(
-    choice: Choice, case: Case, seconds: float, begin: Begin
+    choice: Configuration, case: Case, seconds: float, begin: Begin
 ) -> AbstractContextManager[Callable[[object], None]]:
     about = f", about {seconds:.0f} s" if seconds else ""
     doing = f"{choice.name}: learning from {len(case.learned)} good images{about}"
@@ -194,9 +194,9 @@ def _attempting(
 
 
 def _attempt(
-    choice: Choice,
+    choice: Configuration,
     case: Case,
-    plan: Plan,
+    plan: Limits,
     found: Found,
     shown: AbstractContextManager[Callable[[object], None]],
 ) -> Trial | None:

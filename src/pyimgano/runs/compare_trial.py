@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from pyimgano.records import Certainty, Sample
     from pyimgano.runs.compare_case import Case
 
-__all__ = ["CHOICES", "Choice", "Trial", "expect", "try_choice"]
+__all__ = ["CHOICES", "Configuration", "Trial", "expect", "try_choice"]
 
 _PROBE = 3, 2  # good images that are learned from, and judged, to see how long it takes
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Configuration:
     """A detector on an extractor, with or without alignment."""
 
     detector: str
@@ -70,13 +70,13 @@ class Choice:
 
 
 CHOICES = (
-    Choice("vision_padim", "handcrafted"),
-    Choice("vision_default", "handcrafted"),
-    Choice("vision_patchcore", "handcrafted"),
-    Choice("vision_padim", "efficientnet_lite0"),
-    Choice("vision_patchcore", "efficientnet_lite0"),
-    Choice("vision_default", "fused_lite0"),
-    Choice("vision_knn_gallery", "efficientnet_lite0"),
+    Configuration("vision_padim", "handcrafted"),
+    Configuration("vision_default", "handcrafted"),
+    Configuration("vision_patchcore", "handcrafted"),
+    Configuration("vision_padim", "efficientnet_lite0"),
+    Configuration("vision_patchcore", "efficientnet_lite0"),
+    Configuration("vision_default", "fused_lite0"),
+    Configuration("vision_knn_gallery", "efficientnet_lite0"),
 )
 """What is tried, the cheapest first; the order was measured once, so that no clock decides."""
 
@@ -87,7 +87,7 @@ class Trial:
 
     Attributes
     ----------
-    choice : Choice
+    choice : Configuration
         The configuration.
     inspections : Inspections
         Of the good images by models that have not seen them, then of the bad, without maps.
@@ -99,7 +99,7 @@ class Trial:
         To learn from all good images; to judge one image.
     """
 
-    choice: Choice
+    choice: Configuration
     inspections: Inspections
     certainty: Certainty
     aupro: float | None
@@ -108,7 +108,7 @@ class Trial:
 
 
 def expect(
-    choice: Choice, case: Case, clock: Callable[[], float] = time.perf_counter
+    choice: Configuration, case: Case, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """Return the seconds to learn, and to learn and judge, from those of a few good images."""
     some = case.everything[: sum(_PROBE)]
@@ -128,7 +128,7 @@ def expect(
 
 
 def try_choice(
-    choice: Choice,
+    choice: Configuration,
     case: Case,
     contamination: float,
     seed: int,

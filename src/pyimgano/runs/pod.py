@@ -106,7 +106,7 @@ class Detection:
 
     Attributes
     ----------
-    plan : Plan
+    plan : ~pyimgano.synthesis.graded.Plan
         With its sizes filled in, and without kinds that these images cannot carry.
     curves : tuple of Curve
         Kind by kind, contrast by contrast.
