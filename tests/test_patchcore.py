@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import pyimgano
 from fakes import TinyExtractor
 from pyimgano.detector_contract import texture
 from pyimgano.errors import ParameterError
@@ -18,6 +19,7 @@ from pyimgano.models.patchcore import PatchCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -226,3 +228,32 @@ def test_every_index_gives_the_same_scores(name: str) -> None:
 def test_parameters_are_checked_by_fit(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         patchcore(**changed).fit(GOODS)
+
+
+# Light ------------------------------------------------------------------------------------------
+
+
+def test_light_variants_are_learned_in_the_block_of_their_image() -> None:
+    plain, lit = patchcore(coreset=1.0).fit(GOODS), patchcore(coreset=1.0, light=True).fit(GOODS)
+    assert lit.n_rows_ == 5 * plain.n_rows_
+    assert len(lit.decision_scores_) == N
+    assert (lit.decision_scores_ <= plain.decision_scores_ + 1e-9).all()  # a memory that is larger
+    assert (lit.decision_scores_ > 0).all()  # but not of one's own variants
+    images = lit.bank_origins_[:, 0]
+    assert np.array_equal(np.unique(images), np.arange(N))
+    assert np.array_equal(lit.bank_blocks_, BLOCKS[images])
+    darker = np.rint(0.85 * GOODS[3]).astype(np.uint8)
+    assert lit.decision_function([darker])[0] < 1e-5 < plain.decision_function([darker])[0]
+
+
+def test_with_light_variants_less_light_is_forgiven(tmp_path: Path) -> None:
+    dim = [np.rint(0.9 * one).astype(np.uint8) for one in (texture(700 + i) for i in range(8))]
+    above = []
+    for light in (False, True):
+        fitted = patchcore(light=light).fit(GOODS)
+        above.append(np.median(fitted.decision_function(dim)) / fitted.threshold_)
+    assert above[1] < above[0]
+    fitted.save(tmp_path / "m.pyimg")
+    loaded = pyimgano.load(tmp_path / "m.pyimg", extractor=TinyExtractor())
+    assert loaded.light
+    assert np.array_equal(loaded.decision_function(dim), fitted.decision_function(dim))

@@ -7,12 +7,14 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast, final, overload
 
 import numpy as np
 
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import InputError, ParameterError
+from pyimgano.features._grid import inside
 from pyimgano.judging import Reading
 from pyimgano.maps.aggregate import Maximum, TopMean
 from pyimgano.maps.upsample import upsample
@@ -128,13 +130,31 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
     @final
     def _fit(self, images: Images) -> None:
         features, _ = self._features_of(images)
-        self._fit_features(features, np.zeros(len(features), np.int64))
+        self._fit_with_variants(images, features, np.zeros(len(features), np.int64))
 
     @final
     def _learn(self, images: Images, blocks: NDArray[np.int64]) -> Sequence[Reading]:
         features, sizes = self._features_of(images)
-        self._fit_features(features, blocks)
+        self._fit_with_variants(images, features, blocks)
         return _Readings(self, self._held_out(features, blocks), sizes)
+
+    def _variants(self, images: Images) -> Iterable[Iterable[NDArray[np.uint8]]]:  # noqa: ARG002
+        """Return all good images again in other ways, to be learned from; here in none."""
+        return ()
+
+    def _fit_with_variants(
+        self, images: Images, features: NDArray[np.float32], blocks: NDArray[np.int64]
+    ) -> None:
+        """Learn; variants follow all images, in their order, each in the block of its image."""
+        variants = list(self._variants(images))
+        if variants:
+            n, alone = len(features), features
+            features = _allocate((n * (1 + len(variants)), *alone.shape[1:]))
+            features[:n] = alone
+            for batch in _batches(chain.from_iterable(variants)):
+                features[n : n + len(batch)] = self._standardise(self._embed(batch))
+                n += len(batch)
+        self._fit_features(features, np.tile(blocks, 1 + len(variants)))
 
     @final
     def _infer(self, images: Sequence[NDArray[np.uint8]]) -> list[Reading]:
@@ -199,10 +219,7 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
         return (features - self.center_) * self.scale_
 
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return features (n, h, w, d) of images, on the grid of the unpadded input.
-
-        The first call, in ``fit``, learns what the grid covers.
-        """
+        """Return features (n, h, w, d), without the padding; the first call learns their extent."""
         grids = self.extractor_.embed([self._prepare(image) for image in images])
         rows, columns, extent = self._inner(grids[0])
         if "extent_" not in vars(self):
@@ -249,8 +266,8 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
         height, width = self.input_size_
         border = min(self.pad, height - 1, width - 1)
         top, left, bottom, right = grid.extent
-        rows, y0, y1 = _inside(top - border, bottom - border, grid.values.shape[0], height)
-        columns, x0, x1 = _inside(left - border, right - border, grid.values.shape[1], width)
+        rows, y0, y1 = inside(top - border, bottom - border, grid.values.shape[0], height)
+        columns, x0, x1 = inside(left - border, right - border, grid.values.shape[1], width)
         return rows, columns, (y0 / height, x0 / width, y1 / height, x1 / width)
 
 
@@ -311,15 +328,6 @@ def _input_size(size: tuple[int, int], target: int) -> tuple[int, int]:
     factor = target / math.sqrt(size[0] * size[1])
     height, width = (GRID * max(1, math.ceil(side * factor / GRID - 0.25)) for side in size)
     return height, width
-
-
-def _inside(start: float, stop: float, cells: int, length: int) -> tuple[slice, float, float]:
-    """Return the cells whose centre lies in [0, length), and the interval they cover."""
-    step = (stop - start) / cells
-    centres = start + step * (np.arange(cells) + 0.5)
-    kept = np.flatnonzero((centres >= 0) & (centres < length))
-    first, last = int(kept[0]), int(kept[-1]) + 1
-    return slice(first, last), start + step * first, start + step * last
 
 
 def _batches(images: Iterable[NDArray[np.uint8]]) -> Iterable[list[NDArray[np.uint8]]]:

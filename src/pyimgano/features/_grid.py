@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["IMAGENET", "alike", "check_image", "covering", "cropped", "normalised", "squeezed"]
-__all__ += ["tiled"]
+__all__ = ["IMAGENET", "alike", "check_image", "covering", "cropped", "inside", "normalised"]
+__all__ += ["squeezed", "tiled"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation of the three channels, of 0 to 1."""
@@ -87,3 +87,12 @@ def normalised(
     centred = scaled - np.array(mean, np.float32)
     centred /= np.array(deviation, np.float32)
     return np.ascontiguousarray(centred.transpose(0, 3, 1, 2))
+
+
+def inside(start: float, stop: float, cells: int, length: int) -> tuple[slice, float, float]:
+    """Return the cells whose centre lies in [0, length), and the interval they cover."""
+    step = (stop - start) / cells
+    centres = start + step * (np.arange(cells) + 0.5)
+    kept = np.flatnonzero((centres >= 0) & (centres < length))
+    first, last = int(kept[0]), int(kept[-1]) + 1
+    return slice(first, last), start + step * first, start + step * last

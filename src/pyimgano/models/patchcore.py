@@ -19,13 +19,20 @@ from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from pyimgano.views.intake import Images
 
 __all__ = ["PatchCore"]
 
 NOBODY = -1
+_LIGHT = ((0.85, 1.0), (1.15, 1.0), (1.0, 0.85), (1.0, 1.15))  # gain and gamma
+_LEVELS = np.arange(256) / 255
+_TABLES = [
+    np.rint(255 * np.minimum(gain * _LEVELS, 1) ** gamma).astype(np.uint8) for gain, gamma in _LIGHT
+]
 
 
 class _Learned:
@@ -68,6 +75,8 @@ class PatchCore(_Learned, FeatureDetector):
         Patches at most, drawn evenly from all images, before the coreset is chosen.
     index : str
         A name for `create_index`.
+    light : bool
+        Whether each good image is also learned brighter and darker, by gain and by gamma.
     """
 
     tileable: ClassVar[bool] = True
@@ -78,6 +87,7 @@ class PatchCore(_Learned, FeatureDetector):
     reweight: int = 0
     max_rows: int = 200_000
     index: str = "auto"
+    light: bool = False
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -90,8 +100,12 @@ class PatchCore(_Learned, FeatureDetector):
                 f"neighbour equation 7 is always 0): {self}"
             )
 
+    def _variants(self, images: Images) -> Iterable[Iterable[NDArray[np.uint8]]]:
+        return [map(table.take, images) for table in _TABLES] if self.light else ()
+
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
         n, height, width, _ = features.shape
+        images = n // (1 + len(_TABLES) * self.light)
         generator = np.random.default_rng(self.seed)
         cells = min(height * width, max(1, self.max_rows // n))
         parts, origins = [], []
@@ -102,7 +116,7 @@ class PatchCore(_Learned, FeatureDetector):
             count = max(math.ceil(self.coreset * len(rows)), least)
             kept = greedy_k_center(rows, count, self.seed)
             parts.append(rows[kept])
-            origins.append(np.stack([members[kept // cells], places[kept]], axis=1))
+            origins.append(np.stack([members[kept // cells] % images, places[kept]], axis=1))
         self.n_rows_, self.n_sampled_ = n * height * width, n * cells
         self.bank_ = np.concatenate(parts)
         self.bank_origins_ = np.concatenate(origins).astype(np.int32)  # image, cell of its grid
