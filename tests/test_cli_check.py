@@ -118,7 +118,10 @@ def test_the_report_shows_probable_defects_and_all_findings(sound, harmed, tmp_p
     assert "<b>.png" not in page
     assert page.count('src="data:image/jpeg') > 10
     facts = json.loads((out / "check.json").read_text(encoding="utf-8"))
-    assert [name for name, _ in facts["suspects"]] == [str(harmed / "x <b>.png")]
+    first, *others = facts["suspects"]  # a good one may lie at the limit of 4
+    assert first[0] == str(harmed / "x <b>.png")
+    assert first[1] > 20
+    assert all(z < 5 for _, z in others)
     assert call("check", sound, "-o", out).code == 0  # an older check is replaced
     again = (out / "report.html").read_text(encoding="utf-8")
     assert "none stands out" in again
