@@ -58,7 +58,10 @@ _VARIES = (
     (re.compile(r"\d+(\.\d+)+(\w+)?"), "#"),  # times, memory, versions, and the last digits
     (re.compile(r"^(versions|machine|processor|memory) .*(\n +.*)*", re.MULTILINE), r"\1"),
     # Where packages load slowly, doctor does not wait for them.
-    (re.compile(r"^(extractors|indexes|broken|not tried) .*(\n +.*)*\n", re.MULTILINE), ""),
+    (
+        re.compile(r"^(detectors|extractors|indexes|broken|not tried) .*(\n +.*)*\n", re.MULTILINE),
+        "",
+    ),
     (re.compile(r"\s+"), " "),  # a longer number wraps a line elsewhere
 )
 
