@@ -17,6 +17,7 @@ from pyimgano.errors import MissingExtra, ParameterError, UnknownNameError
 from pyimgano.estimator import DETECTORS
 from pyimgano.maps.overlay import encode_png
 from pyimgano.models import DEFAULT, create_detector, list_detectors
+from pyimgano.models.default import Default
 from pyimgano.models.patchcore import PatchCore
 from pyimgano.registry import Metadata
 
@@ -167,7 +168,7 @@ def test_one_line_fits_a_detector() -> None:
     goods = [grey(100 + i, i, (64, 64)) for i in range(6)]
     parameters = {"extractor": TinyExtractor(), "size": 64}
     fitted = pyimgano.fit(goods[:4], calibration=goods[4:], **parameters)
-    assert isinstance(fitted, PatchCore)
+    assert isinstance(fitted, Default)
     assert fitted.certainty_.n == 2
     assert pyimgano.fit(goods, detector="vision_padim", **parameters).certainty_.n == 6
 

@@ -65,10 +65,12 @@ class LocalSearch:
         squares = np.einsum("mhwd,mhwd->mhw", queries, queries)
         lefts = range(0, queries.shape[2], _COLUMNS)
         nearest = np.full(squares.shape, _FAR, np.float32)
-        with ThreadPoolExecutor(budget()) as pool:
+        threads = budget()
+        with ThreadPoolExecutor(threads) as pool:  # starts none before it is given work
+            work = pool.map if threads > 1 else map
             for query, found in zip(queries, nearest, strict=True):  # alone as in a batch
                 long = np.concatenate([query, np.ones_like(query[..., :1])], axis=-1)
-                list(pool.map(partial(self._compare, long, found), lefts))
+                list(work(partial(self._compare, long, found), lefts))
         roots: NDArray[np.float32] = np.sqrt(np.maximum(squares - 2 * nearest, 0))
         return roots
 

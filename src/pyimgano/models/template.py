@@ -47,7 +47,10 @@ class _Learned:
 
 @DETECTORS.register(
     "vision_template",
-    Metadata(summary="Each pixel against its median and spread; milliseconds, for fixtured parts."),
+    Metadata(
+        summary="Each pixel against its median and spread; milliseconds, for fixtured parts.",
+        paper="its spread: Rousseeuw and Croux, JASA 1993",
+    ),
 )
 @dataclass(kw_only=True, eq=False)
 class Template(_Learned, MapDetector):
