@@ -204,7 +204,7 @@ def test_an_image_that_memory_is_too_small_for_is_an_error_and_the_others_are_ju
         file.write(b"BM" + struct.pack("<II", 54 + 13_000**2 * 3, 0) + head)
         file.truncate(54 + 13_000**2 * 3)
     out = tmp_path / "run"
-    before = LIMITED.format(room=200_000_000)
+    before = LIMITED.format(room=350_000_000)  # the large one takes 507
     ended = spawn("predict", shared_model, images, "-o", out, "--threads", 1, before=before)
     assert ended.code == 1, ended.err
     facts, rows = read_run(out)

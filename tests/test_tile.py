@@ -234,6 +234,7 @@ def test_the_command_line_fits_and_judges_tiles(tmp_path: Path) -> None:
         for i, image in enumerate(images):
             (tmp_path / folder / f"{i}.png").write_bytes(encode_png(image))
     model, made = tmp_path / "model.pyimg", ("--extractor", "handcrafted", "--set", "size=96")
+    made = (*made, "--detector", "vision_patchcore")
     ended = call("fit", tmp_path / "good", "-o", model, "--tile", "96:16", *made)
     assert ended.code == 0, ended.err
     assert "4 x 3 of 96 x 96 px, which overlap by 16 px" in " ".join(ended.out.split())
