@@ -140,3 +140,38 @@ def test_the_table_fits_a_narrow_terminal_and_says_once_what_is_shared(data, tmp
     assert ended.err.count("result 16 of 16: ") == 1
     told = [line for line in ended.out.splitlines() if str(tmp_path) not in line]
     assert max(map(len, told)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--tile", "64:8"), "--tile 64:8"),
+        (("--tile", "64", "--align", "auto"), "--align auto --tile 64:8"),
+        (("--align", "auto"), "--align auto"),
+        ((), ""),
+    ],
+)
+def test_the_line_that_measures_again_has_the_view(data, tmp_path, given, told):
+    ended = call(
+        *("benchmark", "--root", data, "--out", tmp_path / "out", "--category", "ring", *SMALL),
+        *("--detector", "vision_patchcore", "--shots", "4", "--json", *given),
+    )
+    assert ended.code == 0, ended.err
+    [row] = json.loads(ended.out)["rows"]
+    assert told in row["command"]
+    assert ("--align" in row["command"], "--tile" in row["command"]) == (
+        "--align" in given,
+        "--tile" in given,
+    )
+    typed = json.loads((tmp_path / "out" / "benchmark.json").read_text())["command"]
+    assert all(str(word) in typed for word in given)
+
+
+def test_the_default_left_as_it_lies_says_so(data, tmp_path):
+    ended = call(
+        *("benchmark", "--root", data, "--out", tmp_path / "out", "--category", "ring", *SMALL),
+        *("--shots", "4", "--json", "--align", "off"),
+    )
+    [row] = json.loads(ended.out)["rows"]
+    assert "--align off" in row["command"]
+    assert "align=off" in row["settings"]

@@ -163,6 +163,7 @@ def benchmark(
         "--seeds": seeds,
         "--false-reject": false_reject,
         "--align": align,
+        "--tile": tile,
         "--set": settings,
         "--out": out,
     }

@@ -31,6 +31,8 @@ from pyimgano.runs.kept_maps import KeptMaps
 from pyimgano.runs.report import write_report
 from pyimgano.runs.scorecard import LIMITS, scorecard
 from pyimgano.views.align import Align
+from pyimgano.views.base import View, Views, Whole
+from pyimgano.views.tile import Tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,8 @@ __all__ = ["Job", "Work", "facts_of", "in_category"]
 
 _MB = 2**20
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+_OPTIONS = {"contamination": "--false-reject", "align": "--align", "tile": "--tile"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +118,7 @@ class Job:
         given = {k: decode(v) for k, v in self.parameters.items() if v != encode(defaults[k])}
         view = given.pop("view", None)
         found = {name: json.dumps(plain(value)) for name, value in given.items()}
-        if view is None:
-            return found
-        return found | {"align": view.how if isinstance(view, Align) else "off"}
+        return found if view is None else found | _seen_by(view)
 
     @property
     def command(self) -> str:
@@ -132,7 +134,7 @@ class Job:
         words += ["--shots", str(self.shots or "full"), "--seeds", str(self.seed)]
         words += ["--contaminated", _percent(self.contaminated)] if self.contaminated else []
         for name, text in self._settings().items():
-            own = {"contamination": "--false-reject", "align": "--align"}.get(name)
+            own = _OPTIONS.get(name)
             words += [own, text] if own else ["--set", f"{name}={text}"]
         words += ["--map-intervals"] if self.map_intervals else []
         return shlex.join([*words, "--out", "again"])
@@ -225,6 +227,17 @@ def _intervals(job: Job, dataset: Dataset, maps: Sequence[Any]) -> dict[str, Any
     if not (job.map_intervals and dataset.info.has_masks and len(kept) == len(dataset.test)):
         return {}
     return {"map_intervals": bootstrap_maps(list(dataset.masks()), kept, LIMITS)}
+
+
+def _seen_by(view: View) -> dict[str, str]:
+    """Return what the options --align and --tile say of a view that is not the detector's own."""
+    found = {"align": "off"} if isinstance(view, Whole) else {}
+    for step in view.steps if isinstance(view, Views) else (view,):
+        if isinstance(step, Align):
+            found["align"] = step.how
+        if isinstance(step, Tiles):
+            found["tile"] = f"{step.size}:{step.overlap}"
+    return found
 
 
 def _percent(share: float) -> str:
