@@ -241,6 +241,10 @@ def test_the_command_line_fits_and_judges_tiles(tmp_path: Path) -> None:
     assert call("predict", model, tmp_path / "new", "--out", tmp_path / "out").code == 0
     assert ",NG," in (tmp_path / "out" / "results.csv").read_text(encoding="utf-8")
     assert pyimgano.load(model).view == Tiles(96, 16)
+    told = call("explain", model, tmp_path / "new" / "0.png", "--goods", tmp_path / "good")
+    assert told.code == 0, told.err
+    assert told.out.startswith("verdict     NG")
+    assert "nearest good patch" not in told.out  # a patch of a tile is none of an image
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 from pyimgano.calibration import robust_z
 from pyimgano.inspection import Inspection, Verdict
 from pyimgano.map_detector import MapDetector
+from pyimgano.views.tile import tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -221,7 +222,7 @@ def _places(detector: Detector, seen: Seen, one: Inspection) -> tuple[Place, ...
     peaks = [_peak(drawn, None if region is None else region.bbox) for region in regions]
     shares = [_seen_at(seen, drawn.shape, peak) for peak in peaks]
     evidence: Sequence[Evidence | None] = [None] * len(peaks)
-    if all(shares):
+    if all(shares) and tiles_of(detector.view_) is None:  # of tiles each is a picture of its own
         evidence = detector._explain(seen.image, [one for one in shares if one]) or evidence
     limit = one.pixel_threshold
     found = []
