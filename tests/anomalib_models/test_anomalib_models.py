@@ -105,7 +105,9 @@ def test_every_model_is_run_or_says_why_not():
 
 @pytest.mark.parametrize("name", ["padim", "patchcore", "stfpm", "fastflow"])
 def test_the_threshold_is_ours(zoo, name):
-    detector = made(zoo[name].files["ckpt"], f"vision_{name}_anomalib").fit(GOOD)
+    # A good image may stand out of a model of few epochs, and on which machine is chance.
+    detector = made(zoo[name].files["ckpt"], f"vision_{name}_anomalib", keep_suspects=True)
+    detector.fit(GOOD)
     expected = zoo[name].raw(GOOD)[0]
     assert np.allclose(detector.decision_scores_, expected, rtol=1e-5)
     assert detector.threshold_ == detector.decision_scores_.max()
