@@ -11,6 +11,7 @@ from fakes import TinyExtractor
 from pyimgano.detector_contract import texture
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.maps.upsample import upsample
+from pyimgano.models._gaussian import fit_places, place_distances
 from pyimgano.models.padim import PaDiM
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ def test_the_map_is_the_mahalanobis_distance(n: int, regularisation: float) -> N
         drawn = upsample(exact.astype(np.float32), (96, 96), sigma=4.0)
         np.testing.assert_allclose(fitted.get_anomaly_map(image), drawn, rtol=1e-4)
         assert fitted.decision_function([image])[0] == pytest.approx(drawn.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 11])
+def test_a_few_images_keep_their_directions_alone(n: int) -> None:
+    draw = np.random.default_rng(n).normal
+    goods = (3 + draw(size=(n, 2, 3, 40)) * np.geomspace(30, 1e-3, 40)).astype(np.float32)
+    query = np.concatenate([goods[:1], draw(size=(4, 2, 3, 40)).astype(np.float32)])
+    places = fit_places(goods, 0.01)
+    assert places[1].shape == (2, 3, 2 * n if n <= 10 else 40, 40)
+    found = place_distances(query, places, 0.01)
+    for one, row in zip(query, found, strict=True):
+        exact = mahalanobis(goods.astype(np.float64), one.astype(np.float64), 0.01)
+        np.testing.assert_allclose(row, exact, rtol=2e-4)
 
 
 def test_held_out_scores_are_those_of_a_refit_without_the_block() -> None:

@@ -138,8 +138,10 @@ def features(n, d, scale):
 def test_only_a_bank_with_a_short_form_has_one():
     assert NumpyIndex().fit(features(3000, 64, 0.3))._sketch.axes.shape == (64, 16)
     wide = NumpyIndex().fit(features(2500, 512, 0.3))._sketch
-    assert wide.axes.shape == (512, 96)
-    assert (wide.codes.shape, wide.codes.dtype) == ((2500, 97), np.int8)
+    assert wide.axes.shape == (512, 20)  # no more than carry something
+    assert (wide.codes.shape, wide.codes.dtype) == ((2500, 21), np.int8)
+    rich = np.random.default_rng(0).normal(size=(2500, 512)) * np.exp(-np.arange(512) / 80)
+    assert NumpyIndex().fit(rich)._sketch.axes.shape == (512, 96)
     assert NumpyIndex().fit(features(3000, 64, 30))._sketch is None
     assert NumpyIndex().fit(features(1000, 64, 0.3))._sketch is None
     assert NumpyIndex().fit(features(3000, 32, 0.3))._sketch is None

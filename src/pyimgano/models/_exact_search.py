@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NOBODY = -1
 _QUERY_TILE = 1024
 _BANK_TILE = 2048
-_DIRECT_ELEMENTS = 1 << 17
+_DIRECT_ELEMENTS = 1 << 16
 _PAIR = 25  # one pair costs as much as so many of a whole product
 _LARGEST = np.finfo(np.float32).max
 
@@ -69,19 +69,20 @@ class Bank:
         joined = np.concatenate(norms)
         return cls(rows, shift, joined, groups, _count_copies(rows, joined, groups))
 
-    def tiles(self, k: int) -> Iterator[tuple[Indices, NDArray[np.float32]]]:
-        """Yield the indices and the folded columns of each tile of rows that k can reach."""
+    def tiles(self, k: int) -> Iterator[Indices]:
+        """Yield the indices of each tile of rows that k can reach."""
         kept = np.flatnonzero(self.copies < k)
-        d = self.rows.shape[1]
-        buffer = np.empty((min(len(kept), _BANK_TILE), d + 2), np.float32)
         for start in range(0, len(kept), _BANK_TILE):
-            chosen = kept[start : start + _BANK_TILE]
-            tile = buffer[: len(chosen)]
-            run = chosen[-1] - chosen[0] + 1 == len(chosen)
-            rows = self.rows[chosen[0] : chosen[-1] + 1] if run else self.rows[chosen]
-            np.subtract(rows, self.shift, out=tile[:, :d], casting="same_kind")
-            fold_rows(tile, self.norms[chosen])
-            yield chosen, tile
+            yield kept[start : start + _BANK_TILE]
+
+    def fold(self, chosen: Indices) -> NDArray[np.float32]:
+        """Return some rows, centred, as `fold_rows` does."""
+        run = chosen[-1] - chosen[0] + 1 == len(chosen)
+        rows = self.rows[chosen[0] : chosen[-1] + 1] if run else self.rows[chosen]
+        tile = np.empty((len(rows), rows.shape[1] + 2), np.float32)
+        np.subtract(rows, self.shift, out=tile[:, :-2], casting="same_kind")
+        fold_rows(tile, self.norms[chosen])
+        return tile
 
     def measure(self, queries: Rows, which: Indices, indices: Indices) -> NDArray[np.float64]:
         """Return the squared distances of the pairs (queries[which], rows[indices])."""
@@ -89,7 +90,8 @@ class Bank:
         step = max(1, _DIRECT_ELEMENTS // self.rows.shape[1])
         for start in range(0, len(which), step):
             part = slice(start, start + step)
-            gap = np.subtract(queries[which[part]], self.rows[indices[part]], dtype=np.float64)
+            pair = queries.take(which[part], axis=0), self.rows.take(indices[part], axis=0)
+            gap = np.subtract(*pair, dtype=np.float64)
             np.einsum("ij,ij->i", gap, gap, out=squared[part])
         return squared
 
@@ -149,12 +151,12 @@ def search(
         found = Nearest(nearest.squared[part], nearest.indices[part])
         shifted = centred(queries[part], bank.shift)
         folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
-        for chosen, tile in bank.tiles(k):
+        for chosen in bank.tiles(k):
             at = _Tile(bank, queries[part], exclude[part], found, chosen, buffers)
-            if sketch and short and at.settled(sketch, short, folded, tile):
+            if sketch and short and at.settled(sketch, short, folded):
                 continue
             short = None  # these queries lie too far off for it: their other tiles go the long way
-            at.finish(*folded, tile)
+            at.finish(*folded)
     return nearest
 
 
@@ -183,23 +185,23 @@ class _Tile:
         sketch: Short,
         short: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]],
         folded: tuple[NDArray[np.float32], NDArray[np.float64]],
-        tile: NDArray[np.float32],
     ) -> bool:
         """Enter the nearest by short forms, unless they rule out too little to be worth it."""
         self._screen(short[0], short[1], sketch.tile(self.chosen), short[2])
         which, columns = self._pairs()
         if len(which) * _PAIR > self.within.size:
             return False
-        limit = _limit(self.nearest, folded[1])[:, 0]
-        near = _paired(folded[0], which, tile, columns) <= limit[which]
-        self._enter(which[near], columns[near])
+        if len(which) > len(self.chosen):
+            limit = _limit(self.nearest, folded[1])[:, 0]
+            products = _paired(folded[0], which, self.bank.fold(self.chosen), columns)
+            near = products <= limit[which]
+            which, columns = which[near], columns[near]
+        self._enter(which, columns)
         return True
 
-    def finish(
-        self, folded: NDArray[np.float32], offset: NDArray[np.float64], tile: NDArray[np.float32]
-    ) -> None:
+    def finish(self, folded: NDArray[np.float32], offset: NDArray[np.float64]) -> None:
         """Enter the nearest by the product of all columns."""
-        self._screen(folded, offset, tile)
+        self._screen(folded, offset, self.bank.fold(self.chosen))
         if np.count_nonzero(self.within) > self.most:
             _sharpen(self.within, self.bank, self.queries, self.nearest, self.chosen)
         self._enter(*self._pairs())

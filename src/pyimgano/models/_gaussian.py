@@ -14,36 +14,69 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_places", "fit_whole", "place_distances", "whole_distances"]
 
+_FEW = 4  # channels to one image from which on the directions of the images take less room
+
 
 def fit_places(features: NDArray[np.float32], regularisation: float) -> Places:
-    """Return means (h, w, d) and whiteners (h, w, d, d) of features (n, h, w, d) at every place.
+    """Return means (h, w, d) and whiteners of features (n, h, w, d) at every place.
 
-    A whitener is the inverse of the lower Cholesky factor of the unbiased covariance +
-    ``regularisation`` I (Defard et al., 2011.08785, section III-B).
+    A whitener (h, w, d, d) is the inverse of the lower Cholesky factor of the unbiased covariance +
+    ``regularisation`` I (Defard et al., 2011.08785, section III-B). Of at most d / 4 images it is
+    (h, w, 2 n, d) and means the same: the whitener of the n directions in which they differ, and
+    these directions; across them there is the regularisation alone.
     """
-    from scipy.linalg import lapack
-
     n, height, width, count = features.shape
     # In C order, as after loading: the order decides how sums are rounded.
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32, order="C")
-    whitener = np.empty((height, width, count, count), np.float32)
-    floor = regularisation * np.eye(count)
+    few = _FEW * n <= count
+    whitener = np.empty((height, width, 2 * n if few else count, count), np.float32)
+    centred = np.empty((n, width, count), np.float32)
     for row in range(height):
-        centred = (features[:, row] - mean[row]).transpose(1, 2, 0)
-        covariance = np.matmul(centred, centred.transpose(0, 2, 1)) / np.float64(max(n - 1, 1))
-        for column, lower in enumerate(np.linalg.cholesky(covariance + floor)):
-            whitener[row, column] = lapack.dtrtri(lower, lower=1)[0]
+        np.subtract(features[:, row], mean[row], out=centred)
+        whitened = _of_few if few else _of_many
+        whitened(centred.transpose(1, 2, 0), regularisation, whitener[row])
     return mean, whitener
 
 
-def place_distances(features: NDArray[np.float32], places: Places) -> NDArray[np.float32]:
+def _of_many(
+    centred: NDArray[np.float32], regularisation: float, whitener: NDArray[np.float32]
+) -> None:
+    from scipy.linalg import lapack
+
+    _, count, n = centred.shape
+    covariance = np.matmul(centred, centred.transpose(0, 2, 1)) / np.float64(max(n - 1, 1))
+    covariance += regularisation * np.eye(count)
+    for column, lower in enumerate(np.linalg.cholesky(covariance)):
+        whitener[column] = lapack.dtrtri(lower, lower=1)[0]
+
+
+def _of_few(
+    centred: NDArray[np.float32], regularisation: float, whitener: NDArray[np.float32]
+) -> None:
+    n = centred.shape[2]
+    axes, inside = np.linalg.qr(centred.astype(np.float64))
+    covariance = inside @ inside.transpose(0, 2, 1) / max(n - 1, 1) + regularisation * np.eye(n)
+    axes = axes.transpose(0, 2, 1)
+    whitener[:, :n] = np.linalg.solve(np.linalg.cholesky(covariance), axes)
+    whitener[:, n:] = axes
+
+
+def place_distances(
+    features: NDArray[np.float32], places: Places, regularisation: float
+) -> NDArray[np.float32]:
     """Return the Mahalanobis distances (n, h, w) of features (n, h, w, d)."""
     mean, whitener = places
+    few = whitener.shape[2] // 2 if whitener.shape[2] < whitener.shape[3] else 0
     maps = np.empty(features.shape[:3], np.float32)
     for row, turned in enumerate(whitener):
-        centred = features[:, row] - mean[row]
-        white = np.matmul(centred.transpose(1, 0, 2), turned.transpose(0, 2, 1))
-        maps[:, row] = np.sqrt(np.einsum("wnd,wnd->nw", white, white))
+        centred = (features[:, row] - mean[row]).transpose(1, 0, 2)
+        white = np.matmul(centred, turned.transpose(0, 2, 1))
+        if few:
+            across = centred - np.matmul(white[..., few:], turned[:, few:])
+            white = white[..., :few]
+            rest = np.einsum("wnd,wnd->nw", across, across) / np.float32(regularisation)
+        squared = np.einsum("wnd,wnd->nw", white, white)
+        maps[:, row] = np.sqrt(squared + rest if few else squared)
     return maps
 
 

@@ -2,8 +2,8 @@
 
 Rows are projected on their principal axes, and the length of what is left over is one more column:
 by Pythagoras and the triangle inequality two short forms are never farther apart than the rows.
-Where few axes carry most of the length, as in features of trained networks, a matrix product a
-quarter as deep rules out nearly all pairs.
+Where few axes carry most of the length, as in features of trained networks, a matrix product at
+most a quarter as deep rules out nearly all pairs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _SHARE = 4  # columns to one of the sketch
 _MOST = 96
 _LEAST = 64, 2048  # columns and rows from which on a sketch pays
 _ENERGY = 0.8
+_AXIS = 1e-3  # of the energy: an axis with less costs more than it rules out
 _SAMPLE = 4096
 _TILE = 2048
 _LARGEST = 127
@@ -71,6 +72,7 @@ class Sketch:
         energies, axes = np.linalg.eigh(sample.T @ sample)
         if not energies[-p:].sum() > _ENERGY * energies.sum():
             return None
+        p = min(p, max(1, np.count_nonzero(energies > _AXIS * energies.sum())))
         codes, steps = np.empty((n, p + 1), np.int8), np.zeros(p + 1, np.float32)
         made = cls(np.ascontiguousarray(axes[:, -p:]), codes, steps)
         parts = [slice(start, start + _TILE) for start in range(0, n, _TILE)]

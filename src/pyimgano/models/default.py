@@ -197,7 +197,7 @@ class Default(_Learned, FeatureDetector):
             seen = self._seen(features[start : start + _BATCH])
             part = {name: one.distances(seen[name]) for name, one in model.near.items()}
             if model.places is not None:
-                part[PLACE] = place_distances(seen[PLACE], model.places)
+                part[PLACE] = place_distances(seen[PLACE], model.places, _FLOOR)
             parts.append(part)
         found: dict[str, NDArray[Any]] = {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]

@@ -72,4 +72,6 @@ class PaDiM(_Learned, FeatureDetector):
 
     def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
         chosen = features[..., self.channels_]
-        return PatchScores(place_distances(chosen, (self.mean_, self.whitener_)))
+        return PatchScores(
+            place_distances(chosen, (self.mean_, self.whitener_), self.regularisation)
+        )
