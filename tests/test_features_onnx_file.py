@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import pyimgano  # noqa: E402
 from pyimgano import testing  # noqa: E402
 from pyimgano.errors import ArchiveError, InputError, MissingExtra, ParameterError  # noqa: E402
 from pyimgano.features._grid import normalised  # noqa: E402
-from pyimgano.features.base import resolve_extractor  # noqa: E402
+from pyimgano.features.base import in_fp32, resolve_extractor  # noqa: E402
 from pyimgano.features.onnx_file import OnnxFile  # noqa: E402
 from pyimgano.optional import is_available  # noqa: E402
 
@@ -217,6 +218,20 @@ def test_both_runtimes_give_the_same_features_in_fp32(tmp_path):
             assert np.abs(one.values - other.values).max() < 1e-5 * np.abs(one.values).max()
         assert first.fingerprint != second.fingerprint
         assert "runtime:openvino" in second.fingerprint
+
+
+@WITHOUT
+def test_less_precision_is_openvinos_alone(tmp_path):
+    full = replace(build(tmp_path / "net.onnx"), runtime="openvino")
+    less = replace(full, precision="bf16")
+    one, other = (each.embed([picture(56, 84)])[0].values for each in (full, less))
+    assert np.abs(one - other).max() < 4e-2 * np.abs(one).max()  # equal where there is no bf16
+    assert less.fingerprint == f"{full.fingerprint} precision:bf16"
+    assert in_fp32(less) == full
+    assert in_fp32(full) is None
+    for wrong in (replace(less, runtime="onnxruntime"), replace(full, precision="int8")):
+        with pytest.raises(ParameterError, match="runs in fp32, and with runtime=openvino"):
+            wrong.embed([picture(56, 84)])
 
 
 def test_threads_may_share_a_network(tmp_path, runtime):

@@ -39,7 +39,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 CENTRES = ((20_000, 512), (40_000, 512))
 BANKS = ((20_000, 512), (100_000, 384))
 N_QUERIES, SHARE, N_TRAIN, N_TEST, SIDE, GRID = 784, 0.1, 40, 32, 256, 32
-BACKBONE, LAYERS, TAPS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4"), (4, 10)
+BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")
 
 
 def rows_of(n: int, d: int) -> np.ndarray:
@@ -71,9 +71,9 @@ def taken(sides: dict[str, Step], rounds: int, clock: Callable[[], float]) -> di
 
 def centres(n: int, d: int) -> dict[str, Any]:
     """Greedy k-center of the same rows, unprojected on both sides."""
-    import torch
     from anomalib.models.components.sampling import KCenterGreedy
 
+    import torch
     from pyimgano.models._coreset import cover_radius, greedy_k_center
 
     rows, k, chosen = rows_of(n, d), int(SHARE * n), {}
@@ -103,9 +103,9 @@ def centres(n: int, d: int) -> dict[str, Any]:
 
 def neighbours(n: int, d: int) -> dict[str, Any]:
     """Nearest rows of one image's patches."""
-    import torch
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
+    import torch
     from pyimgano.models.knn_index import NumpyIndex
 
     rows = rows_of(n + N_QUERIES, d)
@@ -132,10 +132,10 @@ def neighbours(n: int, d: int) -> dict[str, Any]:
 
 def gaussians() -> dict[str, dict[str, Any]]:
     """PaDiM's Gaussians of 100 channels on 32 x 32 places, learned and asked."""
-    import torch
     from anomalib.models.components import MultiVariateGaussian
     from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 
+    import torch
     from pyimgano.models._gaussian import fit_places, place_distances
 
     draw = np.random.default_rng(0).normal
@@ -171,9 +171,9 @@ def gaussians() -> dict[str, dict[str, Any]]:
 
 def upsampled() -> dict[str, dict[str, Any]]:
     """A map of 32 x 32 cells in the pixels of its image, smoothed."""
-    import torch
     from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
 
+    import torch
     from pyimgano.maps.upsample import upsample
 
     grid = np.random.default_rng(0).random((GRID, GRID), np.float32)
@@ -204,45 +204,41 @@ def whole(folder: Path) -> dict[str, dict[str, Any]]:
         [str(sample.path) for sample in part][:n]
         for part, n in ((loaded.train, N_TRAIN), (loaded.test, N_TEST))
     )
-    found = {}
-    for name in ("patchcore", "padim"):
-        theirs = _Anomalib(name)
-        ours = pyimgano.create_detector(
-            f"vision_{name}",
-            extractor="efficientnet_lite0",
-            **({"coreset": SHARE} if name == "patchcore" else {}),
-        )
-        found[f"{name}: fit {N_TRAIN} images"] = taken(
-            {"pyimgano": lambda: ours.fit(good), "anomalib": lambda: theirs.fit(good)},
-            1,
-            time.perf_counter,
-        )
-        predicted = taken(
-            {
-                "pyimgano": lambda: list(ours.inspect(asked)),
-                "anomalib": lambda: theirs.predict(asked),
-            },
-            5,
-            time.perf_counter,
-        )
-        predicted["note"] = (
-            f"{1000 * N_TEST / predicted['ours_ms']:.0f} images/s, anomalib {1000 * N_TEST / predicted['anomalib_ms']:.0f}"
-        )
-        found[f"{name}: predict {N_TEST} images"] = predicted
-    return found
+    return {
+        f"{name}: {step}": figures
+        for name in ("patchcore", "padim")
+        for step, figures in _fitted_and_asked(name, good, asked).items()
+    }
+
+
+def _fitted_and_asked(name: str, good: list[str], asked: list[str]) -> dict[str, dict[str, Any]]:
+    import pyimgano
+
+    share = {"coreset": SHARE} if name == "patchcore" else {}
+    ours = pyimgano.create_detector(f"vision_{name}", extractor="efficientnet_lite0", **share)
+    theirs = _Anomalib(name)
+    fit = {"pyimgano": lambda: ours.fit(good), "anomalib": lambda: theirs.fit(good)}
+    ask = {"pyimgano": lambda: list(ours.inspect(asked)), "anomalib": lambda: theirs.predict(asked)}
+    found = {f"fit {len(good)} images": taken(fit, 1, time.perf_counter)}
+    judged = taken(ask, 5, time.perf_counter)
+    rates = (1000 * len(asked) / judged[side] for side in ("ours_ms", "anomalib_ms"))
+    judged["note"] = "{:.0f} images/s, anomalib {:.0f}".format(*rates)
+    return {**found, f"predict {len(asked)} images": judged}
 
 
 class _Anomalib:
     """One of anomalib's models without its trainer: batches of 32, as it has them by default."""
 
     def __init__(self, name: str) -> None:
-        import torch
         from anomalib.models.image.padim.torch_model import PadimModel
         from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
+        import torch
+
         given = {"backbone": BACKBONE, "layers": list(LAYERS), "pre_trained": False}
         self.name, self.torch = name, torch
-        self.model = PatchcoreModel(**given) if name == "patchcore" else PadimModel(**given)
+        padim = name == "padim"
+        self.model = PadimModel(n_features=100, **given) if padim else PatchcoreModel(**given)
         network = self.model.feature_extractor.feature_extractor
         own = network.state_dict()
         state = dict(zip(own, map(torch.from_numpy, _weights()), strict=False))
@@ -308,12 +304,13 @@ def main() -> None:
         return
     sets = {}
     for part in PARTS:
-        threads = ONE_THREAD if part == next(iter(PARTS)) else {}
+        told = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
+        told |= ONE_THREAD if part == next(iter(PARTS)) else {}
         with tempfile.TemporaryDirectory() as folder:
-            told = Path(folder) / "found.json"
-            command = [sys.executable, __file__, "--part", part, "--to", str(told)]
-            subprocess.run(command, check=True, env={**os.environ, **threads})
-            sets[part] = json.loads(told.read_text())
+            path = Path(folder) / "found.json"
+            command = [sys.executable, __file__, "--part", part, "--to", str(path)]
+            subprocess.run(command, check=True, env={**os.environ, **told})
+            sets[part] = json.loads(path.read_text())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     record = {
         "environment": {

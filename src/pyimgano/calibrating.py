@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,6 +61,9 @@ class Calibrating(Batchwise, Learned):
             if self.tuned_.setting is not None:
                 readings = self._under(readings, self.tuned_.setting)
         self._set_threshold(readings, goods, method)
+
+    def _compare_precision(self, fit: Callable[[Any], object]) -> None:
+        """Compare with another detector that is to be ``fit`` to the same images; here to none."""
 
     def _settings(self, *, masked: bool) -> tuple[Setting, ...]:  # noqa: ARG002
         """Return what defects may choose from, the parameters first; masked ones tell of maps."""

@@ -82,8 +82,8 @@ class Detector(Calibrating, Estimator):
         blurred, badly exposed, of another size), or were taken out before.
     looks_, drift_ : ndarray of float64, shape (n, 3); Drift
         Light and sharpness of the images of ``decision_scores_``; what they differ in from before.
-    tuned_ : Tuned
-        What labelled defects decided, and how many are caught; only if some were given.
+    tuned_, parity_ : Tuned; Parity
+        What labelled defects decided; what less precision than fp32 changes. If there is either.
     """
 
     tileable: ClassVar[bool] = False  # whether it may judge tiles: it knows no places
@@ -205,12 +205,15 @@ class Detector(Calibrating, Estimator):
         if calibration is not None:
             if readings is not None:
                 self.odd_ += self._stand_out(readings, goods)
-            return self.calibrate(calibration, defects, tune=tune, miss_cost=miss_cost)
-        if readings is None:
+            self.calibrate(calibration, defects, tune=tune, miss_cost=miss_cost)
+        elif readings is None:
             _log.warning("one good image gives no out-of-sample score: there is no threshold")
-            return self
-        blocked = count == self.folds < len(blocks)
-        self._decide(readings, goods, f"{count} block folds" if blocked else "leave one out", few)
+        else:
+            blocked = count == self.folds < len(blocks)
+            how = f"{count} block folds" if blocked else "leave one out"
+            self._decide(readings, goods, how, few)
+        given = {"defects": defects, "tune": tune, "miss_cost": miss_cost}
+        self._compare_precision(lambda other: other.fit(X, calibration=calibration, **given))
         return self
 
     @final
@@ -229,8 +232,8 @@ class Detector(Calibrating, Estimator):
         good : sequence of path, array, PIL image or Sample; or a folder
             Good images, disjoint from those of ``fit``.
         defects : same, optional
-            Labelled defects, samples with masks or a folder with ``masks/`` at best: ``tuned_``
-            says how many are caught. Alone they decide nothing.
+            Labelled defects, best with masks: ``tuned_`` says how many are caught; alone they
+            decide nothing.
         tune : bool
             Let the defects choose smoothing, aggregation and least region; see `pyimgano.tuning`.
         miss_cost : float, optional
@@ -243,8 +246,7 @@ class Detector(Calibrating, Estimator):
         Raises
         ------
         CalibrationError
-            If one of them was learned from: its score would be too low, and every good part of
-            tomorrow would be rejected.
+            If one of them was learned from, which makes its score too low.
         """
         intake = self._require_fitted()
         few = FewShot.asked(self, defects, tune=tune, miss_cost=miss_cost)
@@ -285,13 +287,12 @@ class Detector(Calibrating, Estimator):
         -------
         Inspecting
             An iterator that gives one `Inspection` an image, in order, and judges while it is
-            iterated; in a notebook it shows the next few. What cannot be judged has the verdict
-            ERROR and a reason.
+            iterated. What cannot be judged has the verdict ERROR and a reason.
 
         Raises
         ------
         ParameterError, NotFittedError, InputError
-            At once, if there is nothing to judge, or nothing to judge it with.
+            If there is nothing to judge, or to judge it with.
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size must be at least 1, got {batch_size}")
@@ -337,8 +338,7 @@ class Detector(Calibrating, Estimator):
 
     def _golden_scores(self) -> NDArray[np.float64]:
         self._require_fitted()
-        size = self.seen_size
-        golden = [golden_image(seed, size) for seed in GOLDEN_SEEDS]
+        golden = [golden_image(seed, self.seen_size) for seed in GOLDEN_SEEDS]
         batches = [golden] if self.is_transductive else [[image] for image in golden]
         return np.array([one.score for batch in batches for one in self._infer(batch)])
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, cast, final
 
 from pyimgano.errors import ArchiveError
-from pyimgano.features.base import BEST_FIRST, EXTRACTORS, FeatureExtractor, resolve_extractor
+from pyimgano.features.base import (
+    BEST_FIRST,
+    EXTRACTORS,
+    FeatureExtractor,
+    Precise,
+    in_fp32,
+    resolve_extractor,
+)
 from pyimgano.map_detector import MapDetector
+from pyimgano.parity import compare_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["EmbeddingDetector"]
+
+_log = logging.getLogger(__name__)
 
 
 class _LearnedExtractor:
@@ -37,6 +51,20 @@ class EmbeddingDetector(_LearnedExtractor, MapDetector):
     def resolved_extractor(self) -> FeatureExtractor:
         """Return what ``extractor`` names; see `resolve_extractor`."""
         return resolve_extractor(self.extractor, self.best_first)
+
+    @final
+    def _compare_precision(self, fit: Callable[[Any], object]) -> None:
+        exact = in_fp32(self.extractor_) if self.is_calibrated else None
+        if exact is None:
+            return
+        other = self.clone()
+        other.extractor = exact
+        fit(other)
+        lower, full = ((one.decision_scores_, one.threshold_) for one in (self, other))
+        precision = cast(Precise, self.extractor_).precision
+        self.parity_ = compare_precision(lower, full, precision)
+        if self.parity_.flips:
+            _log.warning("%s", self.parity_.describe()["precision"])
 
     def _state(self) -> dict[str, Any]:
         stored: dict[str, Any] = {"fingerprint": self.extractor_.fingerprint}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.drift import Drift
+    from pyimgano.parity import Parity
     from pyimgano.records import Certainty
     from pyimgano.tuned import Tuned
     from pyimgano.views.base import Sight
@@ -44,6 +45,7 @@ class Learned:
     pixel_threshold_: float | None
     certainty_: Certainty
     tuned_: Tuned
+    parity_: Parity
 
     @property
     def is_calibrated(self) -> bool:
@@ -78,6 +80,8 @@ class Learned:
             facts["threshold"] = f"{self.threshold_:.4g}: {certain}"
         if "tuned_" in known:
             facts |= self.tuned_.describe()
+        if "parity_" in known:
+            facts |= self.parity_.describe()
         for kind, names in (
             ("suspects", self.suspects_),
             ("skipped", [name for name, _ in self.skipped_]),

@@ -238,8 +238,9 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
         show.fact(
             "session", told or "no difference of the hold-out images from the goods stands out"
         )
-    if "tuned_" in vars(fitted):
-        for subject, text in fitted.tuned_.describe().items():
+    known = vars(fitted)
+    for told in (known[name] for name in ("tuned_", "parity_") if name in known):
+        for subject, text in told.describe().items():
             show.fact(subject, text)
     if fitted.suspects_:
         several = len(fitted.suspects_) > 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pyimgano.errors import ArchiveError, InputError, ParameterError
+from pyimgano.features.base import FP32
 from pyimgano.optional import require
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUNTIMES", "Graph", "open_graph"]
 
+_HINTS = {FP32: "f32", "bf16": "bf16"}
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -56,17 +58,22 @@ class Graph:
         return cast("NDArray[Any]", values)
 
 
-def open_graph(path: Path, runtime: str, threads: int) -> Graph:
+def open_graph(path: Path, runtime: str, threads: int, precision: str = FP32) -> Graph:
     """Open a file for so many threads."""
     if runtime not in RUNTIMES:
         one = ", ".join(map(repr, RUNTIMES))
         raise ParameterError(f"the runtime of an ONNX file is one of {one}, got {runtime!r}")
     if path.suffix == ".xml":  # its numbers stand in another file, which no checksum here covers
         raise ArchiveError(f"{path} is no ONNX file: give the one that it was made from")
-    return RUNTIMES[runtime](path, threads)
+    if precision not in _HINTS or (precision != FP32 and runtime != "openvino"):
+        raise ParameterError(
+            "an ONNX file runs in fp32, and with runtime=openvino also in bf16; got "
+            f"{precision!r} with {runtime!r}"
+        )
+    return RUNTIMES[runtime](path, threads, precision)
 
 
-def _by_onnxruntime(path: Path, threads: int) -> Graph:
+def _by_onnxruntime(path: Path, threads: int, _precision: str) -> Graph:
     runtime = require("onnxruntime", extra="onnx", purpose="extractor 'onnx'")
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -84,10 +91,12 @@ def _by_onnxruntime(path: Path, threads: int) -> Graph:
     return Graph(inputs, outputs, lambda out, name, x: session.run([out], {name: x})[0], failures)
 
 
-def _by_openvino(path: Path, threads: int) -> Graph:
+def _by_openvino(path: Path, threads: int, precision: str) -> Graph:
     openvino = require("openvino", extra="openvino", purpose="extractor 'onnx' on OpenVINO")
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",  # it would take bf16 by itself where there is AMX
+        "INFERENCE_PRECISION_HINT": _HINTS[
+            precision
+        ],  # it would take bf16 by itself where there is AMX
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
     }
@@ -113,7 +122,7 @@ def _by_openvino(path: Path, threads: int) -> Graph:
     return Graph(inputs, outputs, call, (RuntimeError, ValueError))
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Graph]] = {
+RUNTIMES: dict[str, Callable[[Path, int, str], Graph]] = {
     "onnxruntime": _by_onnxruntime,
     "openvino": _by_openvino,
 }

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -89,10 +89,31 @@ class NamedChannels(Protocol):
         ...
 
 
+@runtime_checkable
+class Precise(Protocol):
+    """What an extractor has, too, if it can compute with less precision than fp32.
+
+    A frozen dataclass of which this is a field.
+    """
+
+    @property
+    def precision(self) -> str:
+        """``"fp32"``, or less, such as ``"bf16"``."""
+        ...
+
+
+def in_fp32(extractor: FeatureExtractor) -> FeatureExtractor | None:
+    """Return the same extractor in fp32; None if it computes so already."""
+    if not isinstance(extractor, Precise) or extractor.precision == FP32:
+        return None
+    return cast("FeatureExtractor", dataclasses.replace(cast("Any", extractor), precision=FP32))
+
+
 EXTRACTORS: Registry[type[FeatureExtractor]] = Registry(
     "extractor", package="pyimgano.features", group="pyimgano.extractors"
 )
 
+FP32 = "fp32"
 BEST_FIRST = ("efficientnet_lite0", "handcrafted")
 
 

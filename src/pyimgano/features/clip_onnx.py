@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,8 +70,8 @@ class ClipOnnx:
 
     @property
     def _patches(self) -> OnnxFile:
-        how = {"mean": self.mean, "deviation": self.deviation}
-        return OnnxFile(path=self.path, output=self.tokens, runtime=self.runtime, **how)
+        given = OnnxFile(path=self.path, output=self.tokens, runtime=self.runtime)
+        return replace(given, mean=self.mean, deviation=self.deviation)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
         """Return the patches of images, one grid (h, w, d) an image; see `OnnxFile.embed`."""

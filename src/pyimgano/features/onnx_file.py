@@ -13,7 +13,7 @@ from pyimgano.errors import ArchiveError, ParameterError
 from pyimgano.features._checkpoint import found_at, sha256_of
 from pyimgano.features._grid import IMAGENET, check_image, covering, cropped, normalised, squeezed
 from pyimgano.features._runtimes import Graph, open_graph
-from pyimgano.features.base import EXTRACTORS
+from pyimgano.features.base import EXTRACTORS, FP32
 from pyimgano.registry import Metadata
 from pyimgano.threads import budget
 
@@ -55,7 +55,7 @@ class _Network(NamedTuple):
 )
 @dataclass(frozen=True, kw_only=True)
 class OnnxFile:
-    """Outputs of a network in an ONNX file, run by ONNX Runtime or OpenVINO in fp32.
+    """Outputs of a network in an ONNX file, run by ONNX Runtime or OpenVINO.
 
     Parameters
     ----------
@@ -70,6 +70,8 @@ class OnnxFile:
     runtime : str
         ``"onnxruntime"`` or ``"openvino"`` (the extra of that name). Their features differ in the
         last digits, so a model belongs to the one it was fitted with.
+    precision : str
+        ``"fp32"``; OpenVINO also computes in ``"bf16"`` where the processor can (AVX-512 or AMX).
 
     Notes
     -----
@@ -83,6 +85,7 @@ class OnnxFile:
     mean: tuple[float, ...] = IMAGENET[0]
     deviation: tuple[float, ...] = IMAGENET[1]
     runtime: str = "onnxruntime"
+    precision: str = "fp32"
 
     @property
     def fingerprint(self) -> str:
@@ -91,6 +94,8 @@ class OnnxFile:
         used = f"output:{self.output or 'first'} mean:{mean} deviation:{deviation}"
         if self.runtime != "onnxruntime":
             used += f" runtime:{self.runtime}"
+        if self.precision != FP32:
+            used += f" precision:{self.precision}"
         return f"onnx sha256:{sha256_of(self._file())} {used}"
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
@@ -100,7 +105,7 @@ class OnnxFile:
         `ParameterError`; a file that cannot be read, or is of no kind above, an `ArchiveError`; a
         runtime that is not installed `MissingExtra`.
         """
-        network = _opened(self._file(), self.output, self.runtime)
+        network = _opened(self._file(), self.output, self.runtime, self.precision)
         for image in images:
             check_image(image, smallest=1 if network.size else network.patch)
         return [self._embed_one(network, image) for image in images]
@@ -136,17 +141,20 @@ def _run(network: _Network, given: NDArray[Any]) -> NDArray[Any]:
     return network.graph.run(network.output, taken)
 
 
-def _opened(path: Path, output: str, runtime: str, *, probed: bool = True) -> _Network:
+def _opened(
+    path: Path, output: str, runtime: str, precision: str = FP32, *, probed: bool = True
+) -> _Network:
     """Load a file, look at its input, and run it once to see its output, if that is ``probed``."""
-    return _network(path, sha256_of(path), (output, runtime, budget()), os.getpid(), probed)
+    how = output, runtime, budget(), precision
+    return _network(path, sha256_of(path), how, os.getpid(), probed)
 
 
 @lru_cache(maxsize=4)
 def _network(
-    path: Path, _sha256: str, how: tuple[str, str, int], _process: int, probed: bool
+    path: Path, _sha256: str, how: tuple[str, str, int, str], _process: int, probed: bool
 ) -> _Network:
-    output, runtime, threads = how
-    unseen = _inspected(path, open_graph(path, runtime, threads), output)
+    output, runtime, threads, precision = how
+    unseen = _inspected(path, open_graph(path, runtime, threads, precision), output)
     if not probed:
         return unseen
     size = unseen.size or (_PROBE, _PROBE)
