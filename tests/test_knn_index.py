@@ -153,6 +153,20 @@ def test_the_bound_holds_for_every_pair(case):
         assert (product <= squared[:, chosen] + offset[:, None]).all()
 
 
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_any_number_of_threads_gives_the_same_answers(threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    bank = rng.normal(size=(3000, 80)) * np.exp(-np.arange(80) / 8)
+    queries, groups = np.concatenate([bank[:300], bank[::7] + 0.1]), np.arange(3000) // 500
+    exclude = np.arange(len(queries)) % 7 - 1
+    monkeypatch.setenv("PYIMGANO_THREADS", threads)
+    found = NumpyIndex().fit(bank, groups).kneighbors(queries, 4, exclude)
+    monkeypatch.setenv("PYIMGANO_THREADS", "2")
+    other = NumpyIndex().fit(bank, groups).kneighbors(queries, 4, exclude)
+    np.testing.assert_array_equal(found[0], other[0])
+    np.testing.assert_array_equal(found[1], other[1])
+
+
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_tiles_of_both(kind, k, monkeypatch):

@@ -149,6 +149,7 @@ def test_only_a_bank_with_a_short_form_has_one():
 
 
 def test_the_whole_product_is_for_what_it_leaves_open(monkeypatch):
+    monkeypatch.setenv("PYIMGANO_THREADS", "1")  # all queries in one tile
     multiplied = []
     finish = _exact_search._Tile.finish
     monkeypatch.setattr(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
+import numpy as np
 import pytest
 
 from pyimgano import threads
@@ -40,3 +43,68 @@ def test_set_budget_tells_blas_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [os.environ[name] for name in names] == ["2", "2", "2"]
     with pytest.raises(ParameterError, match="at least 1, got 0"):
         threads.set_budget(0)
+
+
+def test_items_run_side_by_side_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    both = threading.Barrier(2)
+
+    def met(item: int) -> tuple[int, int]:
+        both.wait(60)  # nobody alone comes past this
+        return item, threading.get_ident()
+
+    found = threads.side_by_side(met, range(4))
+    assert [item for item, _ in found] == [0, 1, 2, 3]
+    assert threading.get_ident() not in {thread for _, thread in found}
+
+
+@pytest.mark.parametrize(("budget", "n"), [("1", 3), ("2", 1), ("2", 0)])
+def test_one_item_or_a_budget_of_one_starts_no_thread(
+    budget: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(threads.VARIABLE, budget)
+    found = threads.side_by_side(lambda _: threading.get_ident(), range(n))
+    assert found == [threading.get_ident()] * n
+
+
+def blas_threads() -> set[int]:
+    import threadpoolctl
+
+    found = threadpoolctl.threadpool_info()
+    assert np.__name__ in sys.modules  # which brings the BLAS
+    return {each["num_threads"] for each in found if each["user_api"] == "blas"}
+
+
+def test_a_product_has_one_thread_as_long_as_anybody_works_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threadpoolctl
+
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    inside, first_left = threading.Event(), threading.Event()
+    seen: list[set[int]] = []
+
+    def wait(_: int) -> None:
+        inside.set()
+        assert first_left.wait(60)
+        seen.append(blas_threads())
+
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        longer = threading.Thread(target=threads.side_by_side, args=(wait, range(2)))
+        longer.start()
+        assert inside.wait(60)
+        seen += threads.side_by_side(lambda _: blas_threads(), range(3))
+        first_left.set()
+        longer.join()
+        assert seen == [{1}] * 5
+        assert blas_threads() == {3}
+
+
+def test_an_error_lifts_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threadpoolctl
+
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        with pytest.raises(ZeroDivisionError):
+            threads.side_by_side(lambda item: 1 // item, range(3))
+        assert blas_threads() == {3}

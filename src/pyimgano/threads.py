@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyimgano.errors import ParameterError
 
-__all__ = ["budget", "set_budget"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["budget", "set_budget", "side_by_side"]
+
+_BRING_BLAS = {"numpy", "scipy.linalg", "torch"}  # each one of its own
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 VARIABLE = "PYIMGANO_THREADS"
 _THEIRS = (
@@ -46,3 +60,49 @@ def set_budget(threads: int) -> None:
     os.environ[VARIABLE] = str(threads)
     for name in _THEIRS:
         os.environ[name] = str(threads)
+
+
+def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Map in order, as many items at once as the budget allows.
+
+    Meanwhile a product of matrices has one thread: its own threads wait for each other without
+    rest, and where another program needs a core, for long. One item, or a budget of one, starts
+    no thread.
+    """
+    count = min(budget(), len(items))
+    if count < 2:
+        return [function(item) for item in items]
+    with _one_thread_a_product(), ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, items))
+
+
+class _Limit:
+    """The limit of BLAS, which belongs to the whole process: the last who leaves lifts it."""
+
+    lock = threading.Lock()
+    users = 0
+    held: Any = None
+
+
+@contextmanager
+def _one_thread_a_product() -> Iterator[None]:
+    with _Limit.lock:
+        _Limit.users += 1
+        if _Limit.users == 1:
+            loaded = frozenset(_BRING_BLAS.intersection(sys.modules))
+            _Limit.held = _controller(loaded).limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.users -= 1
+            if not _Limit.users:
+                _Limit.held.restore_original_limits()
+
+
+@lru_cache
+def _controller(_loaded: frozenset[str]) -> Any:
+    """Find the BLAS that these modules have loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

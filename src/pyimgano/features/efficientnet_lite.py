@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pyimgano.features._weights import read_state_dict
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.optional import require
 from pyimgano.registry import Metadata
-from pyimgano.threads import budget
+from pyimgano.threads import budget, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class EfficientNetLite0:
     and deviation separated defects less well. An image whose sides are no multiples of the stride
     of the last tap is continued by reflection at the bottom and right; the grid keeps the
     ``H // s`` by ``W // s`` cells (s the stride of the first tap) that lie wholly in the image.
-    Images run one by one, so a result never depends on the batch.
+    Each image runs by itself, so a result never depends on the batch.
 
     Examples
     --------
@@ -106,8 +106,9 @@ class EfficientNetLite0:
         """
         for image in images:
             check_image(image, smallest=_SMALLEST)
-        session = _session(self._checked_taps(), budget(), os.getpid())
-        return [self._embed_one(session, image) for image in images]
+        threads = budget() if len(images) == 1 else 1  # an image a core, or all cores for the one
+        session = _session(self._checked_taps(), threads, os.getpid())
+        return side_by_side(partial(self._embed_one, session), images)
 
     def _checked_taps(self) -> tuple[int, ...]:
         taps = tuple(self.taps)

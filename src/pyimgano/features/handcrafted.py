@@ -15,6 +15,7 @@ import numpy as np
 from pyimgano.features._grid import check_image, tiled
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.registry import Metadata
+from pyimgano.threads import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,7 @@ class Handcrafted:
         """
         for image in images:
             check_image(image, smallest=_SMALLEST)
-        return [_embed_one(image) for image in images]
+        return side_by_side(_embed_one, images)
 
 
 def _family(channel: str) -> str:

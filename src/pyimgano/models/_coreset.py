@@ -10,6 +10,7 @@ import numpy as np
 from pyimgano.errors import ParameterError
 from pyimgano.models._bounds import as_rows, centred
 from pyimgano.models._exact_search import NOBODY, Bank, search
+from pyimgano.threads import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,11 +200,14 @@ class _Cover:
         factors = self.work[centres] * self.work.dtype.type(-2)
         factors[:, -1] = self.squared[centres]
         step = max(1, _PRODUCT_ELEMENTS // len(centres))
-        for start in range(0, len(self.work), step):
+
+        def update(start: int) -> None:
             part = slice(start, start + step)
             nearest = (self.work[part] @ factors.T).min(axis=1) + self.squared[part]
             nearest[nearest <= _FLOAT64_NOISE * self.squared[part]] = 0
             np.minimum(self.stale[part], nearest, out=self.stale[part])
+
+        side_by_side(update, range(0, len(self.work), step))
         self.stale[centres] = -np.inf
 
     def picks(self, most: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from pyimgano.models._bounds import centred, fold_queries, fold_rows, norms_of
+from pyimgano.threads import budget, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 NOBODY = -1
 _QUERY_TILE = 1024
+_LEAST_TILE = 128  # queries below which a thread of their own does not pay
 _BANK_TILE = 2048
 _DIRECT_ELEMENTS = 1 << 16
 _PAIR = 25  # one pair costs as much as so many of a whole product
@@ -144,20 +146,32 @@ def search(
     A sketch of the bank makes it faster where it rules out most pairs, and changes no answer.
     """
     nearest = Nearest.none(len(queries), k)
-    size = min(len(queries), _QUERY_TILE) * min(len(bank.rows), _BANK_TILE)
-    buffers = np.empty(size, np.float32), np.empty(size, np.bool_)
-    for start in range(0, len(queries), _QUERY_TILE):
-        part = slice(start, start + _QUERY_TILE)
+    share = max(_LEAST_TILE, -(-len(queries) // budget()))
+    size = min(share, _QUERY_TILE)
+
+    def look(start: int) -> None:
+        part = slice(start, start + size)
         found = Nearest(nearest.squared[part], nearest.indices[part])
-        shifted = centred(queries[part], bank.shift)
-        folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
-        for chosen in bank.tiles(k):
-            at = _Tile(bank, queries[part], exclude[part], found, chosen, buffers)
-            if sketch and short and at.settled(sketch, short, folded):
-                continue
-            short = None  # these queries lie too far off for it: their other tiles go the long way
-            at.finish(*folded)
+        _search_some(bank, queries[part], found, exclude[part], sketch)
+
+    side_by_side(look, range(0, len(queries), size))
     return nearest
+
+
+def _search_some(
+    bank: Bank, queries: Rows, found: Nearest, exclude: Indices, sketch: Short | None
+) -> None:
+    """Enter what is nearest to a tile of queries."""
+    size = len(queries) * min(len(bank.rows), _BANK_TILE)
+    buffers = np.empty(size, np.float32), np.empty(size, np.bool_)
+    shifted = centred(queries, bank.shift)
+    folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
+    for chosen in bank.tiles(found.squared.shape[1]):
+        at = _Tile(bank, queries, exclude, found, chosen, buffers)
+        if sketch and short and at.settled(sketch, short, folded):
+            continue
+        short = None  # these queries lie too far off for it: their other tiles go the long way
+        at.finish(*folded)
 
 
 class _Tile:

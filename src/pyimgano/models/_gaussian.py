@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyimgano.threads import side_by_side
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,11 +32,13 @@ def fit_places(features: NDArray[np.float32], regularisation: float) -> Places:
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32, order="C")
     few = _FEW * n <= count
     whitener = np.empty((height, width, 2 * n if few else count, count), np.float32)
-    centred = np.empty((n, width, count), np.float32)
-    for row in range(height):
-        np.subtract(features[:, row], mean[row], out=centred)
-        whitened = _of_few if few else _of_many
-        whitened(centred.transpose(1, 2, 0), regularisation, whitener[row])
+    whitened = _of_few if few else _of_many
+
+    def learn(row: int) -> None:
+        centred = (features[:, row] - mean[row]).transpose(1, 2, 0)
+        whitened(centred, regularisation, whitener[row])
+
+    side_by_side(learn, range(height))
     return mean, whitener
 
 
@@ -68,7 +72,9 @@ def place_distances(
     mean, whitener = places
     few = whitener.shape[2] // 2 if whitener.shape[2] < whitener.shape[3] else 0
     maps = np.empty(features.shape[:3], np.float32)
-    for row, turned in enumerate(whitener):
+
+    def measure(row: int) -> None:
+        turned = whitener[row]
         centred = (features[:, row] - mean[row]).transpose(1, 0, 2)
         white = np.matmul(centred, turned.transpose(0, 2, 1))
         if few:
@@ -77,6 +83,8 @@ def place_distances(
             rest = np.einsum("wnd,wnd->nw", across, across) / np.float32(regularisation)
         squared = np.einsum("wnd,wnd->nw", white, white)
         maps[:, row] = np.sqrt(squared + rest if few else squared)
+
+    side_by_side(measure, range(len(whitener)))
     return maps
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from pyimgano.threads import budget
+from pyimgano.threads import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,12 +64,9 @@ class LocalSearch:
         squares = np.einsum("mhwd,mhwd->mhw", queries, queries)
         lefts = range(0, queries.shape[2], _COLUMNS)
         nearest = np.full(squares.shape, _FAR, np.float32)
-        threads = budget()
-        with ThreadPoolExecutor(threads) as pool:  # starts none before it is given work
-            work = pool.map if threads > 1 else map
-            for query, found in zip(queries, nearest, strict=True):  # alone as in a batch
-                long = np.concatenate([query, np.ones_like(query[..., :1])], axis=-1)
-                list(work(partial(self._compare, long, found), lefts))
+        long = np.concatenate([queries, np.ones_like(queries[..., :1])], axis=-1)
+        pairs = list(product(range(len(queries)), lefts))
+        side_by_side(lambda pair: self._compare(long[pair[0]], nearest[pair[0]], pair[1]), pairs)
         roots: NDArray[np.float32] = np.sqrt(np.maximum(squares - 2 * nearest, 0))
         return roots
 
