@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from pyimgano import threads
 from pyimgano.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_the_budget_is_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,36 +79,26 @@ def blas_threads() -> set[int]:
     return {each["num_threads"] for each in found if each["user_api"] == "blas"}
 
 
-def test_a_product_has_one_thread_as_long_as_anybody_works_side_by_side(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import threadpoolctl
-
-    monkeypatch.setenv(threads.VARIABLE, "2")
-    inside, first_left = threading.Event(), threading.Event()
-    seen: list[set[int]] = []
-
-    def wait(_: int) -> None:
-        inside.set()
-        assert first_left.wait(60)
-        seen.append(blas_threads())
-
-    with threadpoolctl.threadpool_limits(3, user_api="blas"):
-        longer = threading.Thread(target=threads.side_by_side, args=(wait, range(2)))
-        longer.start()
-        assert inside.wait(60)
-        seen += threads.side_by_side(lambda _: blas_threads(), range(3))
-        first_left.set()
-        longer.join()
-        assert seen == [{1}] * 5
-        assert blas_threads() == {3}
-
-
-def test_an_error_lifts_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import threadpoolctl
 
     monkeypatch.setenv(threads.VARIABLE, "2")
     with threadpoolctl.threadpool_limits(3, user_api="blas"):
-        with pytest.raises(ZeroDivisionError):
-            threads.side_by_side(lambda item: 1 // item, range(3))
         assert blas_threads() == {3}
+        yield
+        assert blas_threads() == {3}
+
+
+@pytest.mark.usefixtures("three")
+def test_a_product_has_one_thread_while_somebody_works_side_by_side() -> None:
+    def nested(_: int) -> list[set[int]]:
+        return [*threads.side_by_side(lambda _: blas_threads(), range(2)), blas_threads()]
+
+    assert threads.side_by_side(nested, range(3)) == [[{1}] * 3] * 3
+
+
+@pytest.mark.usefixtures("three")
+def test_an_error_lifts_the_limit() -> None:
+    with pytest.raises(ZeroDivisionError):
+        threads.side_by_side(lambda item: 1 // item, range(3))

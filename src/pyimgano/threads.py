@@ -19,6 +19,8 @@ __all__ = ["budget", "set_budget", "side_by_side"]
 
 _BRING_BLAS = {"numpy", "scipy.linalg", "torch"}  # each one of its own
 
+_limiting = threading.Lock()
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -76,28 +78,18 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(function, items))
 
 
-class _Limit:
-    """The limit of BLAS, which belongs to the whole process: the last who leaves lifts it."""
-
-    lock = threading.Lock()
-    users = 0
-    held: Any = None
-
-
 @contextmanager
 def _one_thread_a_product() -> Iterator[None]:
-    with _Limit.lock:
-        _Limit.users += 1
-        if _Limit.users == 1:
-            loaded = frozenset(_BRING_BLAS.intersection(sys.modules))
-            _Limit.held = _controller(loaded).limit(limits=1, user_api="blas")
-    try:
+    """Limit BLAS, which belongs to the process: one who works side by side does it for all."""
+    if not _limiting.acquire(blocking=False):
         yield
+        return
+    try:
+        loaded = frozenset(_BRING_BLAS.intersection(sys.modules))
+        with _controller(loaded).limit(limits=1, user_api="blas"):
+            yield
     finally:
-        with _Limit.lock:
-            _Limit.users -= 1
-            if not _Limit.users:
-                _Limit.held.restore_original_limits()
+        _limiting.release()
 
 
 @lru_cache
