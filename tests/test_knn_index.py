@@ -331,17 +331,18 @@ def test_an_index_without_bank_says_so(kind):
 
 
 def test_names():
-    assert sorted(INDEXES) == ["faiss", "numpy"]
+    assert sorted(INDEXES) == ["faiss", "numpy", "torch"]
     assert type(create_index()) is NumpyIndex
     assert type(create_index("faiss")) is FaissIndex
-    assert all(isinstance(create_index(name), NearestNeighborIndex) for name in INDEXES)
+    assert all(isinstance(entry.value(), NearestNeighborIndex) for entry in INDEXES.entries())
     with pytest.raises(UnknownNameError, match="did you mean 'faiss'"):
         create_index("fais")
 
 
-def test_faiss_is_named_with_its_pip_line_when_it_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingExtra, match=r'pip install "pyimgano\[faiss\]"'):
-        create_index("faiss")
-    with pytest.raises(MissingExtra, match=r'pip install "pyimgano\[faiss\]"'):
-        FaissIndex().fit([[0.0]])
+@pytest.mark.parametrize("name", ["faiss", "torch"])
+def test_a_missing_package_is_named_with_its_pip_line(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=rf'pip install "pyimgano\[{name}\]"'):
+        create_index(name)
+    with pytest.raises(MissingExtra, match=rf'pip install "pyimgano\[{name}\]"'):
+        INDEXES[name]().fit([[0.0]])
