@@ -332,7 +332,7 @@ def test_an_index_without_bank_says_so(kind):
 
 def test_names():
     assert sorted(INDEXES) == ["faiss", "numpy", "torch"]
-    assert type(create_index()) is NumpyIndex
+    assert type(create_index("numpy")) is NumpyIndex
     assert type(create_index("faiss")) is FaissIndex
     assert all(isinstance(entry.value(), NearestNeighborIndex) for entry in INDEXES.entries())
     with pytest.raises(UnknownNameError, match="did you mean 'faiss'"):

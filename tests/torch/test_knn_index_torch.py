@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,3 +113,22 @@ def test_precision_set_for_one_backend_alone_is_taken_for_coarse():
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = "none"
     assert not _torch_search._rounds_float32(torch)
+
+
+@pytest.mark.parametrize(("first", "parts"), [("", "no"), ("import torch; ", "takes")])
+def test_auto_times_torch_only_where_it_is_imported_already(first, parts, tmp_path):
+    code = (
+        "import sys, numpy as np; from pyimgano.models import _self_timing; "
+        "_self_timing._LEAST_ELEMENTS = 1; from pyimgano.models.knn_index import create_index; "
+        "create_index().fit(np.random.default_rng(0).normal(size=(500, 8))); "
+        "print('takes' if 'torch' in _self_timing._candidates() else 'no', 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", first + code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert ran.stdout.split() == [parts, str(bool(first))], ran.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pyimgano.models._exact_search import Indices
 
     Answer = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+Held = TypeVar("Held")
 
 
 @runtime_checkable
@@ -99,8 +101,8 @@ def _labels(values: ArrayLike, n: int, name: str) -> Indices:
     return labels.astype(np.int64)
 
 
-def fitted(bank: Bank | None) -> Bank:
-    """Return the bank, or raise `NotFittedError`."""
+def fitted(bank: Held | None) -> Held:
+    """Return what was fitted, or raise `NotFittedError`."""
     if bank is None:
         raise NotFittedError("the index holds no bank; call fit first")
     return bank

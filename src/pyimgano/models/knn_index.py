@@ -9,6 +9,7 @@ import numpy as np
 from pyimgano.models._exact_search import Bank, search
 from pyimgano.models._faiss_search import FaissIndex
 from pyimgano.models._nearest import INDEXES, NearestNeighborIndex, bank_of, checked, fitted
+from pyimgano.models._self_timing import AutoIndex
 from pyimgano.models._sketch import Sketch
 from pyimgano.models._torch_search import TorchIndex
 from pyimgano.optional import require
@@ -35,9 +36,11 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
     Parameters
     ----------
     name : str
-        ``"numpy"``, ``"faiss"``, ``"torch"`` or ``"auto"``, which is numpy: on one thread it took
-        0.24 to 1.22 of the time of faiss for 100 and more queries at once, the least when groups
-        are excluded (``benchmarks/speed/knn.py``). faiss is twice as fast for a single query.
+        ``"numpy"``, ``"faiss"``, ``"torch"`` or ``"auto"``: numpy, unless a timing of a part of a
+        large bank (16 million numbers and more) finds faiss, if it is installed, or torch, if it
+        is imported already, in less than 0.8 of its time on this machine. On one thread numpy took
+        the least or nearly so wherever 100 and more queries came at once
+        (``benchmarks/speed/knn.py``); faiss is twice as fast for a single query.
 
     Returns
     -------
@@ -58,7 +61,9 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
     >>> distances.tolist(), indices.tolist()
     ([[3.0, 4.0]], [[0, 1]])
     """
-    entry = INDEXES.entry("numpy" if name == "auto" else name)
+    if name == "auto":
+        return AutoIndex()
+    entry = INDEXES.entry(name)
     for module in entry.metadata.modules:
         require(module, extra=entry.metadata.extra, purpose=f"index {entry.name!r}")
     return entry.value()
