@@ -32,7 +32,8 @@ class NearestNeighborIndex(Protocol):
         Parameters
         ----------
         bank : array, shape (n_bank, d)
-            One row a point; float32 and float64 are kept, other real numbers converted. It is
+            One row a point; floats are kept as they are, float16 too, other real numbers
+            converted; distances are those of the rows as they are kept. It is
             not copied if it is C-contiguous already: do not change it afterwards.
         groups : array of int, shape (n_bank,), optional
             Image or fold of each row, for ``exclude``; rows of group -1 are never excluded.
@@ -88,7 +89,7 @@ INDEXES: Registry[type[NearestNeighborIndex]] = Registry("index")
 
 def bank_of(bank: ArrayLike, groups: ArrayLike | None) -> Bank:
     """Check and measure the bank."""
-    rows = as_rows(bank, "bank")
+    rows = as_rows(bank, "bank", np.float16)
     return Bank.of(rows, None if groups is None else _labels(groups, len(rows), "groups"))
 
 

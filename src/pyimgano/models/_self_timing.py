@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
+import numpy as np
+
 from pyimgano.atomic import write_atomic
 from pyimgano.errors import MissingExtra, OutputError
 from pyimgano.estimator import versions
@@ -53,7 +55,7 @@ class AutoIndex:
 
     def fit(self, bank: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Take the bank; see `NearestNeighborIndex.fit`."""
-        rows = as_rows(bank, "bank")
+        rows = as_rows(bank, "bank", np.float16)
         name = _fastest(rows) if rows.size >= _LEAST_ELEMENTS else "numpy"
         self._index = INDEXES[name]().fit(rows, groups)
         return self
@@ -88,7 +90,9 @@ def _candidates() -> list[str]:
     return [
         entry.name
         for entry in INDEXES.entries()
-        if not entry.metadata.missing and cheap.issuperset(entry.metadata.modules)
+        if entry.metadata.exact
+        and not entry.metadata.missing
+        and cheap.issuperset(entry.metadata.modules)
     ]
 
 

@@ -1,4 +1,7 @@
-"""Exact nearest neighbours under the Euclidean distance: one protocol, three engines."""
+"""Exact nearest neighbours under the Euclidean distance: one protocol, several engines.
+
+The approximate ones, ``faiss_hnsw`` and ``faiss_ivf``, are taken only when asked for by name.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Self, final
 import numpy as np
 
 from pyimgano.models._exact_search import Bank, search
-from pyimgano.models._faiss_search import FaissIndex
+from pyimgano.models._faiss_search import ApproximateIndex, FaissIndex
 from pyimgano.models._nearest import INDEXES, NearestNeighborIndex, bank_of, checked, fitted
 from pyimgano.models._self_timing import AutoIndex
 from pyimgano.models._sketch import Sketch
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INDEXES",
+    "ApproximateIndex",
     "FaissIndex",
     "NearestNeighborIndex",
     "NumpyIndex",
@@ -36,7 +40,8 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
     Parameters
     ----------
     name : str
-        ``"numpy"``, ``"faiss"``, ``"torch"`` or ``"auto"``: numpy, unless a timing of a part of a
+        ``"numpy"``, ``"faiss"``, ``"torch"``, the approximate ``"faiss_hnsw"`` and ``"faiss_ivf"``,
+        or ``"auto"``: numpy, unless a timing of a part of a
         large bank (16 million numbers and more) finds faiss, if it is installed, or torch, if it
         is imported already, in less than 0.8 of its time on this machine. On one thread numpy took
         the least or nearly so wherever 100 and more queries came at once
@@ -45,7 +50,8 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
     Returns
     -------
     NearestNeighborIndex
-        All of them give the same answers.
+        All give the same answers, the approximate ones aside: they miss neighbours, a share of
+        which is measured by ``fit`` as ``recall_``; their distances are true.
 
     Raises
     ------
