@@ -222,7 +222,8 @@ def test_an_approximate_index_is_told_with_its_recall(name: str, tmp_path: Path)
         pytest.skip("needs faiss")
     fitted = patchcore(index=name, coreset=1.0).fit(GOODS)
     told = fitted.learned()["neighbours"]
-    assert told.startswith(f"approximate, by {name}: found for {fitted.index_.recall_:.1%} of ")
+    assert told.startswith(f"approximate, by {name}: the nearest other is found of ")
+    assert f" {fitted.index_.recall_:.1%} of a sample" in told
     exact = patchcore(coreset=1.0).fit(GOODS)
     assert "neighbours" not in exact.learned()
     assert (fitted.decision_scores_ >= exact.decision_scores_ - 1e-6).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -106,6 +107,16 @@ def test_a_folder_that_cannot_be_written_costs_a_timing_and_no_error(cache, capl
     monkeypatch.setenv("XDG_CACHE_HOME", str(place))
     answers()
     assert "cannot be kept" in caplog.text
+
+
+def test_a_package_that_is_installed_but_broken_takes_no_part(cache, caplog, monkeypatch, tmp_path):
+    (tmp_path / "faiss.py").write_text("raise ImportError('libgomp.so.1: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    answers()
+    assert pick(cache) == "numpy"
+    assert "index faiss takes no part" in caplog.text
+    assert "libgomp.so.1: cannot open" in caplog.text
 
 
 def test_a_shape_of_its_own_is_kept_beside_the_others(cache):

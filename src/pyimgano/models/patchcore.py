@@ -172,7 +172,8 @@ class PatchCore(_Learned, FeatureDetector):
         index = known.get("index_")
         if isinstance(index, ApproximateIndex):
             facts["neighbours"] = (
-                f"approximate, by {self.index}: found for {index.recall_:.1%} of a sample (recall)"
+                f"approximate, by {self.index}: the nearest other is found of {index.recall_:.1%} "
+                "of a sample of the memory (recall)"
             )
         return facts
 
