@@ -119,10 +119,10 @@ def test_broken_extractors_are_caught(broken: type[Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(INDEXES))
 def test_indexes_keep_the_protocol(name: str) -> None:
-    missing = INDEXES.entry(name).metadata.missing
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
-    testing.check_index(lambda: create_index(name))
+    facts = INDEXES.entry(name).metadata
+    if facts.missing:
+        pytest.skip(f"needs {', '.join(facts.missing)}")
+    testing.check_index(lambda: create_index(name), exact=facts.exact)
 
 
 @pytest.mark.parametrize("broken", fakes.BROKEN_INDEXES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.models import _coreset
-from pyimgano.models._coreset import cover_radius, greedy_k_center, random_projection
+from pyimgano.models._coreset import cover_radius, covering, greedy_k_center, random_projection
 
 KINDS = ("plain", "offset", "heavy", "tight", "copies", "lattice")
 
@@ -92,6 +92,23 @@ def test_the_radius_is_that_of_the_direct_measurement(case):
     np.testing.assert_allclose(
         cover_radius(features, chosen), nearest.max() ** 0.5, rtol=1e-12, atol=0
     )
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(case=choices())
+def test_the_radius_that_the_choice_gives_is_the_cover_radius(case):
+    features, k, seed = case
+    chosen, radius = covering(features, k, seed)
+    np.testing.assert_array_equal(chosen, greedy_k_center(features, k, seed))
+    true, spread = cover_radius(features, chosen), np.ptp(features, axis=0).max()
+    assert radius <= true
+    assert radius == pytest.approx(true, rel=1e-3, abs=1e-3 * float(spread))
+
+
+def test_many_rows_as_far_as_the_farthest_do_not_hide_it():
+    features = points("plain", np.random.default_rng(5), 5000, 64).astype(np.float32)
+    chosen, radius = covering(features, 100, 0)
+    assert radius == cover_radius(features, chosen)
 
 
 def test_the_radius_equals_that_of_the_loop_and_shrinks():

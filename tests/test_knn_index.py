@@ -282,6 +282,22 @@ def test_other_real_numbers_are_converted(dtype):
     np.testing.assert_allclose(distances, brute(bank, queries, 1)[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["numpy", "faiss", "auto"])
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(case=searches())
+def test_a_bank_of_half_floats_is_kept_and_measured_as_it_is(name, case):
+    bank, queries, k = case
+    bank = np.clip(bank, -65504, 65504).astype(np.float16)
+    index = create_index(name).fit(bank)
+    distances, indices = index.kneighbors(queries, k)
+    assert index._index._bank.rows is bank if name == "auto" else index._bank.rows is bank
+    np.testing.assert_allclose(distances, brute(bank, queries, k)[0], rtol=1e-12, atol=0)
+    gap = bank.astype(np.float64)[indices] - queries.astype(np.float64)[:, None]
+    np.testing.assert_allclose(distances, np.sqrt((gap**2).sum(axis=2)), rtol=1e-12, atol=0)
+    again, _ = NumpyIndex().fit(bank.astype(np.float32)).kneighbors(queries, k)
+    np.testing.assert_array_equal(distances, again)
+
+
 @pytest.mark.parametrize("name", ["numpy", "faiss"])
 def test_a_second_fit_forgets_the_first(name):
     index = create_index(name).fit([[0.0], [1.0]], [0, 1])
@@ -345,17 +361,18 @@ def test_an_index_without_bank_says_so(kind):
 
 
 def test_names():
-    assert sorted(INDEXES) == ["faiss", "numpy"]
-    assert type(create_index()) is NumpyIndex
+    assert sorted(INDEXES) == ["faiss", "faiss_hnsw", "faiss_ivf", "numpy", "torch"]
+    assert type(create_index("numpy")) is NumpyIndex
     assert type(create_index("faiss")) is FaissIndex
-    assert all(isinstance(create_index(name), NearestNeighborIndex) for name in INDEXES)
+    assert all(isinstance(entry.value(), NearestNeighborIndex) for entry in INDEXES.entries())
     with pytest.raises(UnknownNameError, match="did you mean 'faiss'"):
         create_index("fais")
 
 
-def test_faiss_is_named_with_its_pip_line_when_it_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingExtra, match=r'pip install "pyimgano\[faiss\]"'):
-        create_index("faiss")
-    with pytest.raises(MissingExtra, match=r'pip install "pyimgano\[faiss\]"'):
-        FaissIndex().fit([[0.0]])
+@pytest.mark.parametrize("name", ["faiss", "torch"])
+def test_a_missing_package_is_named_with_its_pip_line(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=rf'pip install "pyimgano\[{name}\]"'):
+        create_index(name)
+    with pytest.raises(MissingExtra, match=rf'pip install "pyimgano\[{name}\]"'):
+        INDEXES[name]().fit([[0.0]])

@@ -10,9 +10,9 @@ import pytest
 import pyimgano
 from fakes import TinyExtractor
 from pyimgano.detector_contract import texture
-from pyimgano.errors import ParameterError
+from pyimgano.errors import InputError, ParameterError
 from pyimgano.maps.upsample import upsample
-from pyimgano.models._coreset import greedy_k_center
+from pyimgano.models._coreset import cover_radius, greedy_k_center
 from pyimgano.models._neighbourhood import pooled as pooled_by_layer
 from pyimgano.models.knn_index import INDEXES
 from pyimgano.models.patchcore import PatchCore
@@ -167,6 +167,72 @@ def test_the_memory_is_the_union_of_the_coresets_of_the_blocks() -> None:
     np.testing.assert_array_equal(fitted.bank_blocks_, owners)
 
 
+def test_the_cover_radius_is_that_of_the_worst_block_and_is_told(tmp_path: Path) -> None:
+    fitted = patchcore(coreset=0.1).fit(GOODS)
+    everything, radii = grids(fitted, GOODS).astype(np.float32), []
+    for block in range(5):
+        rows = everything[block == BLOCKS].reshape(-1, 6)
+        count = int(np.ceil(0.1 * len(rows)))
+        radii.append(cover_radius(rows, greedy_k_center(rows, count, 0)))
+    assert fitted.cover_radius_ == max(radii)
+    told = fitted.learned()["memory"]
+    assert told.startswith(f"{len(fitted.bank_)} of {N * CELLS} patches as float32; none of the ")
+    assert f"farther than {fitted.cover_radius_:.4g} " in told
+    fitted.save(tmp_path / "model.pyimg")
+    loaded = PatchCore.load(tmp_path / "model.pyimg", extractor=TinyExtractor())
+    assert loaded.cover_radius_ == fitted.cover_radius_
+    assert loaded.learned()["memory"] == told
+    assert patchcore(coreset=0.3).fit(GOODS).cover_radius_ < fitted.cover_radius_
+    assert patchcore(coreset=1.0).fit(GOODS[:6]).cover_radius_ == 0
+
+
+def test_half_the_bytes_are_calibrated_as_they_are_kept(tmp_path: Path) -> None:
+    plain, half = (
+        patchcore(coreset=1.0, storage=name).fit(GOODS) for name in ("float32", "float16")
+    )
+    assert half.bank_.dtype == np.float16
+    np.testing.assert_array_equal(half.bank_, plain.bank_.astype(np.float16))
+    everything, bank = grids(half, GOODS).astype(np.float32), half.bank_.astype(np.float64)
+    for i in (0, 9, N - 1):
+        rows = everything[i].reshape(-1, 6).astype(np.float64)
+        exact = distances(rows, bank[half.bank_blocks_ != BLOCKS[i]]).min(axis=1)
+        drawn = upsample(exact.reshape(12, 12).astype(np.float32), (96, 96), sigma=4.0)
+        assert half.decision_scores_[i] == pytest.approx(drawn.max(), rel=1e-6)
+    plain.save(tmp_path / "plain.pyimg")
+    half.save(tmp_path / "half.pyimg")
+    saved = (tmp_path / "plain.pyimg").stat().st_size - (tmp_path / "half.pyimg").stat().st_size
+    assert abs(saved - half.bank_.nbytes) < 200
+    loaded = PatchCore.load(tmp_path / "half.pyimg", extractor=TinyExtractor())
+    assert loaded.bank_.dtype == np.float16
+    assert loaded.index_._index._bank.rows.dtype == np.float16
+    np.testing.assert_array_equal(loaded.decision_function(FRESH), half.decision_function(FRESH))
+    assert "as float16" in loaded.learned()["memory"]
+    assert patchcore(storage="float16", reweight=3).fit(GOODS).decision_function(FRESH).all()
+
+
+def test_features_beyond_half_floats_are_named() -> None:
+    fitted = patchcore(storage="float16").fit(GOODS)
+    with pytest.raises(InputError, match=r"reach 7e\+04, float16 only 65504: give storage=float32"):
+        fitted._kept(np.array([[7e4, 1.0]], np.float32))
+
+
+@pytest.mark.parametrize("name", ["faiss_hnsw", "faiss_ivf"])
+def test_an_approximate_index_is_told_with_its_recall(name: str, tmp_path: Path) -> None:
+    if INDEXES.entry(name).metadata.missing:
+        pytest.skip("needs faiss")
+    fitted = patchcore(index=name, coreset=1.0).fit(GOODS)
+    told = fitted.learned()["neighbours"]
+    assert told.startswith(f"approximate, by {name}: the nearest other is found of ")
+    assert f" {fitted.index_.recall_:.1%} of a sample" in told
+    exact = patchcore(coreset=1.0).fit(GOODS)
+    assert "neighbours" not in exact.learned()
+    assert (fitted.decision_scores_ >= exact.decision_scores_ - 1e-6).all()
+    fitted.save(tmp_path / "model.pyimg")
+    loaded = PatchCore.load(tmp_path / "model.pyimg", extractor=TinyExtractor())
+    assert loaded.learned() == fitted.learned()
+    np.testing.assert_array_equal(loaded.decision_function(FRESH), fitted.decision_function(FRESH))
+
+
 def test_without_blocks_the_memory_is_one_coreset() -> None:
     fitted = patchcore(coreset=0.1).fit(GOODS[:9], calibration=FRESH)
     rows = grids(fitted, GOODS[:9]).astype(np.float32).reshape(-1, 6)
@@ -200,7 +266,10 @@ def test_at_most_max_rows_are_drawn_evenly_and_recorded() -> None:
     assert unsampled.n_rows_ == unsampled.n_sampled_ == N * CELLS
 
 
-@pytest.mark.parametrize("name", sorted(INDEXES))
+EXACT = [entry.name for entry in INDEXES.entries() if entry.metadata.exact]
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_every_index_gives_the_same_scores(name: str) -> None:
     if INDEXES.entry(name).metadata.missing:
         pytest.skip(f"needs {', '.join(INDEXES.entry(name).metadata.missing)}")
@@ -220,6 +289,7 @@ def test_every_index_gives_the_same_scores(name: str) -> None:
         ({"neighbourhood": -1}, "must be odd"),
         ({"n_neighbors": 0}, "at least 1"),
         ({"max_rows": 0}, "at least 1"),
+        ({"storage": "int8"}, "float32 or float16, got 'int8'"),
         ({"reweight": -1}, "2 and more"),
         ({"reweight": 1}, "always 0"),
         ({"sigma": -1.0}, "sigma"),

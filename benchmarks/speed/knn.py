@@ -1,8 +1,10 @@
-"""Time and error of exact nearest neighbours against their peers, in one process.
+"""Processor time and error of exact nearest neighbours against their peers, in one process.
 
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/knn.py
 
 The contenders take turns, so that a busy machine is busy for all of them; fitting is not timed.
+Those of torch take part where it is installed: its own ``cdist``, and what the PatchCore of
+anomalib 2 does in its place, norms and a product in chunks of 1024 queries.
 "gemm" is the matrix product of queries and bank alone, in tiles of 1024 x 2048: no search by
 products can be faster. The error is the largest relative one of a distance against float64
 differences (0 counts as 1e-12), over 64 of the queries.
@@ -22,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimgano.models.knn_index import FaissIndex, NumpyIndex
+from pyimgano.models.knn_index import FaissIndex, NumpyIndex, TorchIndex
+from pyimgano.optional import is_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +37,10 @@ SETS = (
     ("patches", 12000, 784, 68, 1),
     ("patches", 12000, 784, 384, 1),
     ("patches", 12000, 784, 1536, 1),
+    ("patches", 20000, 784, 512, 1),
+    ("isotropic", 20000, 784, 512, 1),
     ("patches", 100000, 784, 384, 1),
+    ("isotropic", 100000, 784, 384, 1),
     ("patches", 12000, 784, 384, 9),
     ("isotropic", 12000, 784, 384, 1),
     ("flat background", 12000, 784, 384, 1),
@@ -82,7 +88,9 @@ def contenders(
                 size = len(left) * len(right)
                 np.matmul(left, right.T, out=product.ravel()[:size].reshape(len(left), -1))
 
-    ours = {"pyimgano numpy": NumpyIndex(), "pyimgano faiss": FaissIndex()}
+    ours: dict[str, Any] = {"pyimgano numpy": NumpyIndex(), "pyimgano faiss": FaissIndex()}
+    if is_available("torch"):
+        ours["pyimgano torch"] = TorchIndex()
     entered: dict[str, Search] = {"gemm": gemm}
     for name, index in ours.items():
         index.fit(bank, groups)
@@ -93,7 +101,33 @@ def contenders(
         brute = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(bank)
         entered["faiss flat"] = lambda: np.sqrt(flat.search(queries, k)[0])
         entered["scikit-learn"] = lambda: brute.kneighbors(queries)[0]
+        if is_available("torch"):
+            entered |= of_torch(bank, queries, k)
     return entered
+
+
+def of_torch(bank: np.ndarray, queries: np.ndarray, k: int) -> dict[str, Search]:
+    import torch
+
+    torch.set_num_threads(1)
+    x, y = torch.from_numpy(queries), torch.from_numpy(bank)
+
+    def least(distances: torch.Tensor) -> np.ndarray:
+        if k == 1:
+            return distances.min(1).values[:, None].numpy()
+        return distances.topk(k, largest=False).values.numpy()
+
+    def as_anomalib() -> np.ndarray:
+        found = []
+        for part in x.split(1024):
+            x_norm = part.pow(2).sum(dim=-1, keepdim=True)
+            y_norm = y.pow(2).sum(dim=-1, keepdim=True)
+            squared = torch.matmul(part, y.transpose(-2, -1))
+            squared.mul_(-2).add_(x_norm).add_(y_norm.transpose(-2, -1))
+            found.append(least(squared.clamp_min_(0).sqrt_()))
+        return np.concatenate(found)
+
+    return {"torch.cdist": lambda: least(torch.cdist(x, y)), "as anomalib": as_anomalib}
 
 
 def truth(bank: np.ndarray, queries: np.ndarray, k: int, *, leave_out: bool) -> np.ndarray:
@@ -116,9 +150,9 @@ def measure(entered: dict[str, Search], expected: np.ndarray, rounds: int) -> di
     found: dict[str, np.ndarray | None] = {}
     for _ in range(rounds):
         for name, contender in entered.items():
-            start = time.perf_counter()
+            start = time.process_time()
             found[name] = contender()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     rows = {}
     for name, distances in found.items():
         error = None
@@ -143,7 +177,7 @@ def environment() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
-    packages = ("numpy", "faiss-cpu", "scikit-learn")
+    packages = ["numpy", "faiss-cpu", "scikit-learn", *["torch"] * is_available("torch")]
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
     return {
         "cpu": cpu,

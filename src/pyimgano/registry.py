@@ -50,6 +50,8 @@ class Metadata:
         Whether a detector gives anomaly maps.
     transductive : bool
         Whether the scores belong to the batch that is judged together.
+    exact : bool
+        Whether an index never misses a neighbour.
     details : tuple of (str, str)
         Further facts of one kind of object, such as the layout that a data set reader expects.
     """
@@ -63,6 +65,7 @@ class Metadata:
     family: str = ""
     maps: bool = True
     transductive: bool = False
+    exact: bool = True
     details: tuple[tuple[str, str], ...] = ()
 
     @property

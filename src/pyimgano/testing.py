@@ -54,24 +54,29 @@ def check_extractor(extractor: FeatureExtractor) -> None:
     require(isinstance(extractor.fingerprint, str), "the fingerprint is a text")
 
 
-def check_index(make: Callable[[], NearestNeighborIndex]) -> None:
-    """Check an index against distances by definition, with and without exclusion."""
+def check_index(make: Callable[[], NearestNeighborIndex], *, exact: bool = True) -> None:
+    """Check an index against distances by definition, with and without exclusion.
+
+    One that is not exact may miss a tenth of the neighbours, but returns true distances.
+    """
     generator = np.random.default_rng(0)
     bank = generator.normal(size=(300, 24)).astype(np.float32) + 1000
     queries = np.concatenate([bank[:5], generator.normal(size=(40, 24)) + 1000]).astype(np.float32)
     groups = np.arange(300) // 30
     exclude = np.arange(45) % 11 - 1
     index = make().fit(bank, groups)
-    exact = np.linalg.norm(queries[:, None].astype(np.float64) - bank[None], axis=2)
+    true = np.linalg.norm(queries[:, None].astype(np.float64) - bank[None], axis=2)
     for banned in (None, exclude):
-        allowed = exact.copy()
+        allowed = true.copy()
         if banned is not None:
             allowed[(groups[None] == banned[:, None]) & (banned[:, None] >= 0)] = np.inf
         distances, nearest = index.kneighbors(queries, 3, banned)
         expected = np.sort(allowed, axis=1)[:, :3]
-        require(np.allclose(distances, expected, rtol=1e-5, atol=1e-7), "distances must be exact")
         picked = np.take_along_axis(allowed, nearest, axis=1)
-        require(np.allclose(picked, expected, rtol=1e-5, atol=1e-7), "indices must be the nearest")
+        require(np.allclose(distances, picked, rtol=1e-5, atol=1e-7), "distances must be true")
+        require(all(len(set(row)) == 3 for row in nearest.tolist()), "no row is returned twice")
+        found = np.isclose(picked, expected, rtol=1e-5, atol=1e-7).mean()
+        require(found >= (1 if exact else 0.9), f"{found:.1%} of the indices are the nearest")
 
 
 def check_dataset(dataset: Dataset) -> None:

@@ -216,13 +216,16 @@ def _mixed(folder: Path, other: Path) -> str:
 
 
 def _print_learned(show: Show, fitted: Detector, given: int, seconds: float) -> None:
-    learned = given - len(fitted.skipped_)
+    learned, facts = given - len(fitted.skipped_), fitted.learned()
     height, width = fitted.intake_.sizes[0]
     several = " and other sizes" if len(fitted.intake_.sizes) > 1 else ""
     show.fact(
         "learned",
         f"{count(learned, 'good image')} of {width} x {height} px{several} in {seconds:.1f} s",
     )
+    for subject in ("memory", "neighbours"):
+        if subject in facts:
+            show.fact(subject, facts[subject])
     if fitted.skipped_:
         show.fact("skipped", f"{count(len(fitted.skipped_), 'image')} of {given}:")
         show.facts("", [named(*each) for each in fitted.skipped_])

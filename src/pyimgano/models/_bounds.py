@@ -11,14 +11,14 @@ from pyimgano.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    Rows = NDArray[np.float32] | NDArray[np.float64]
+    Rows = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.float16]
 
 _BANK_TILE = 2048
 _MAX_NORM = 1e15
 
 
-def as_rows(values: ArrayLike, name: str) -> Rows:
-    """Return a finite matrix (n, d) of float32 or float64, copied only to convert it.
+def as_rows(values: ArrayLike, name: str, least: type[np.floating[Any]] = np.float32) -> Rows:
+    """Return a finite matrix (n, d) of ``least`` to float64, copied only to convert it.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def as_rows(values: ArrayLike, name: str) -> Rows:
         raise InputError(f"{name} must have shape (n, d), both at least 1, got {rows.shape}")
     if rows.dtype.kind not in "fiub" or rows.dtype.itemsize > 8:
         raise InputError(f"{name} must hold real numbers up to 64 bits, got {rows.dtype}")
-    rows = np.ascontiguousarray(rows, dtype=np.result_type(rows.dtype, np.float32))
+    rows = np.ascontiguousarray(rows, dtype=np.result_type(rows.dtype, least))
     for start in range(0, len(rows), _BANK_TILE):
         finite = np.isfinite(rows[start : start + _BANK_TILE]).all(axis=1)
         if not finite.all():

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pyimgano.models._bounds import Rows
     from pyimgano.models._exact_search import Indices
 
-__all__ = ["cover_radius", "greedy_k_center", "random_projection"]
+__all__ = ["cover_radius", "covering", "greedy_k_center", "random_projection"]
 
 _CANDIDATES = 512
 _TILE = 2048
+_FARTHEST = 64
 _PRODUCT_ELEMENTS = 1 << 20
 # Below this share of the mean squared norm a float32 product no longer ranks squared distances;
 # below this share of its own, a row is a copy of a centre as far as a float64 product can tell.
@@ -72,12 +73,51 @@ def greedy_k_center(features: ArrayLike, k: int, seed: int) -> NDArray[np.int64]
     >>> sorted(greedy_k_center([[0.0], [0.1], [5.0], [9.0]], 3, seed=0).tolist())[1:]
     [2, 3]
     """
+    return _greedy(as_rows(features, "features"), k, seed)[0]
+
+
+def covering(features: ArrayLike, k: int, seed: int) -> tuple[NDArray[np.int64], float]:
+    """Choose k rows as `greedy_k_center` does, and tell how far the farthest row is from them.
+
+    Parameters
+    ----------
+    features : array, shape (n, d)
+        The rows to choose from.
+    k : int
+        How many to choose.
+    seed : int
+        Draws the first row.
+
+    Returns
+    -------
+    chosen : ndarray of int64, shape (min(k, n),)
+        As `greedy_k_center`.
+    radius : float
+        As `cover_radius`, which takes as long as choosing. Here only the 64 rows are measured that
+        look farthest by the distances that the choice was made with; where more look alike, the
+        true figure can be larger by what a product of floats rounds off.
+
+    Examples
+    --------
+    >>> chosen, radius = covering([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], 2, seed=0)
+    >>> radius
+    1.0
+    """
     rows = as_rows(features, "features")
+    chosen, stale = _greedy(rows, k, seed)
+    far = np.argsort(-stale, kind="stable")[:_FARTHEST]
+    bank = Bank.of(rows[chosen], None)
+    nearest = search(bank, rows[far], 1, np.full(len(far), NOBODY, np.int64))
+    return chosen, float(np.sqrt(nearest.squared.max()))
+
+
+def _greedy(rows: Rows, k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the chosen rows, and the squared distance of each row to them as products tell it."""
     n = len(rows)
     if k < 1:
         raise ParameterError(f"k must be at least 1, got {k}")
     if k >= n:
-        return np.arange(n, dtype=np.int64)
+        return np.arange(n, dtype=np.int64), np.zeros(n)
     first = int(np.random.default_rng(seed).integers(n))
     chosen = np.full(k, first, np.int64)
     cover = _Cover.of(rows, np.float32)
@@ -95,7 +135,7 @@ def greedy_k_center(features: ArrayLike, k: int, seed: int) -> NDArray[np.int64]
         else:
             chosen[done:] = np.flatnonzero(cover.stale > -np.inf)[: k - done]
             done = k
-    return chosen
+    return chosen, cover.stale
 
 
 def cover_radius(features: ArrayLike, centres: NDArray[np.int64]) -> float:

@@ -65,7 +65,8 @@ class Bank:
     def of(cls, rows: Rows, groups: Indices | None) -> Self:
         """Measure the rows."""
         with np.errstate(over="ignore"):
-            shift = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+            precise = np.result_type(rows.dtype, np.float32)
+            shift = rows.mean(axis=0, dtype=np.float64).astype(precise)
         tiles = range(0, len(rows), _BANK_TILE)
         norms = [centred(rows[i : i + _BANK_TILE], shift)[1] for i in tiles]
         joined = np.concatenate(norms)
