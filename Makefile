@@ -38,10 +38,15 @@ test-anomalib: $(ANOMALIB)/installed
 test-browser: $(TEST)/playwright
 	$(TEST)/bin/python -m pytest -m browser tests/browser
 
-bench: $(TEST)/installed
+# Every hot path against its peers, each in one process; results in benchmarks/speed/results.
+bench: $(TEST)/installed $(ANOMALIB)/installed
 	for name in metrics knn coreset; do \
 	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
+	$(TEST)/bin/python benchmarks/speed/peers.py --python anomalib=$(ANOMALIB)/bin/python
+	$(ANOMALIB)/bin/python benchmarks/speed/beside_anomalib.py --write
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 PYIMGANO_THREADS=1 \
+	    $(TEST)/bin/python benchmarks/speed/scaling.py --write
 	for name in pipeline first_verdict check benchmark_overhead; do \
 	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
 	done

@@ -317,6 +317,7 @@ def main() -> None:
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "peak_mb": peak,
+            "using": "threads as stated",
             **{name: metadata.version(name) for name in ("anomalib", "torch", "timm", "numpy")},
         },
         "sets": sets,

@@ -139,7 +139,8 @@ class Speed(_Generated):
             yield from _pipeline(found["figures"])
             return
         about = found["environment"]
-        yield f"Measured on {about['cores']} cores of an {about['cpu']}, one thread."
+        using = about.get("using", "one thread")
+        yield f"Measured on {about['cores']} cores of an {about['cpu']}, {using}."
         for name, measured in found["sets"].items():
             rows = measured.get("rows", measured)
             keys = list(dict.fromkeys(k for row in rows.values() for k in row))
