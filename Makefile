@@ -6,6 +6,7 @@ TEST   := $(VENVS)/.venv-test
 TORCH  := $(VENVS)/.venv-torch
 ANOMALIB := $(VENVS)/.venv-anomalib
 DOCS   := $(VENVS)/.venv-docs
+ONE_THREAD := PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1
 
 .PHONY: demo test test-torch test-anomalib test-browser lint bench docs clean
 
@@ -41,17 +42,15 @@ test-browser: $(TEST)/playwright
 # Every hot path against its peers, each in one process; results in benchmarks/speed/results.
 bench: $(TEST)/installed $(ANOMALIB)/installed
 	for name in metrics knn coreset; do \
-	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
+	    $(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
 	$(TEST)/bin/python benchmarks/speed/peers.py --python anomalib=$(ANOMALIB)/bin/python
 	$(ANOMALIB)/bin/python benchmarks/speed/beside_anomalib.py --write
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 PYIMGANO_THREADS=1 \
-	    $(TEST)/bin/python benchmarks/speed/scaling.py --write
+	$(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/scaling.py --write
 	for name in pipeline first_verdict check benchmark_overhead; do \
 	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
 	done
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 \
-	    $(TEST)/bin/python benchmarks/speed/anomalydino.py --write
+	$(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/anomalydino.py --write
 	$(TEST)/bin/python benchmarks/report/size.py --write
 
 docs: $(DOCS)/installed

@@ -1,6 +1,6 @@
 """What `vision_anomalydino` costs around its network, step by step, on one thread.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 \
+    PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 \
         python benchmarks/speed/anomalydino.py --write
 
 A generated part of 448 x 448 pixels against one reference turned eight ways: 1024 tokens of 384

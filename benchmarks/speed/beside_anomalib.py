@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     Step = Callable[[], Any]
 
 RESULT = Path(__file__).parent / "results" / "beside_anomalib.json"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_LIMITS = "PYIMGANO_THREADS OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS"
+ONE_THREAD = dict.fromkeys(_LIMITS.split(), "1")
 CENTRES = ((20_000, 512), (40_000, 512))
 BANKS = ((20_000, 512), (100_000, 384))
 N_QUERIES, SHARE, N_TRAIN, N_TEST, SIDE, GRID = 784, 0.1, 40, 32, 256, 32

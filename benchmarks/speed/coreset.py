@@ -1,6 +1,6 @@
 """Time of the lazy greedy k-center against the loop of one centre at a time, in one process.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/coreset.py
+    PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/coreset.py
 
 The contenders take turns, the loop in the first round only. "gemm" is the float32 product of k x d
 and d x n alone, which every greedy selection by products has to do. The loop updates all distances

@@ -1,6 +1,6 @@
 """Processor time and error of exact nearest neighbours against their peers, in one process.
 
-    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/knn.py
+    PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/knn.py
 
 The contenders take turns, so that a busy machine is busy for all of them; fitting is not timed.
 Those of torch take part where it is installed: its own ``cdist``, and what the PatchCore of
