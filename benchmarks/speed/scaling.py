@@ -1,8 +1,8 @@
 """How time and memory grow: with images, bank rows, image area and pixels.
 
-    PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/scaling.py [--write]
+    PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/scaling.py
 
-One thread, processor time, medians of three. The exponent is the slope of the logarithms: 1 is in
+``--write`` keeps the result. One thread, processor time, medians of three. The exponent is the slope of the logarithms: 1 is in
 proportion, 2 the square. Peak memory is that of a process that judges one folder after another.
 """
 
