@@ -2,8 +2,9 @@
 
     PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/speed/scaling.py
 
-``--write`` keeps the result. One thread, processor time, medians of three. The exponent is the slope of the logarithms: 1 is in
-proportion, 2 the square. Peak memory is that of a process that judges one folder after another.
+``--write`` keeps the result. One thread, processor time, medians of three. The exponent is the
+slope of the logarithms: 1 is in proportion, 2 the square. Peak memory is that of a process that
+judges one folder after another.
 """
 
 from __future__ import annotations
