@@ -234,6 +234,23 @@ def test_the_peak_lies_on_the_defect_in_the_pixels_of_the_image(bench: TurnedBen
         assert near[np.unravel_index(int(drawn.argmax()), drawn.shape)]
 
 
+def test_what_was_judged_is_the_turned_frame_around_the_part(bench: TurnedBench) -> None:
+    for seed in (2000, 2001, 2002):
+        image, spot = wedge(seed, mark=True)
+        (one,) = bench.fitted.inspect([image])
+        assert one.seen.shape == spot.shape
+        assert one.seen[spot].all()
+        assert not one.map[
+            ~cv2.dilate(one.seen.astype(np.uint8), np.ones((3, 3))).astype(bool)
+        ].any()
+        (frame,), _ = cv2.findContours(
+            one.seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        sides = sorted(cv2.minAreaRect(frame)[1])
+        expected = sorted(bench.fitted.view_.size(image.shape[:2]))
+        assert np.abs(np.array(sides) - expected).max() < 0.05 * WIDE
+
+
 def test_what_does_not_align_is_an_error_and_never_a_verdict(bench: TurnedBench) -> None:
     other = cv2.resize(flange(3), (WIDE, WIDE))
     found = list(bench.fitted.inspect([other, bench.bad[0]]))
