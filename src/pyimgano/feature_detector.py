@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, cast, final, overload
+from typing import TYPE_CHECKING, NamedTuple, cast, final
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.features._grid import inside
 from pyimgano.judging import Reading
+from pyimgano.lazy import Lazy
 from pyimgano.maps.aggregate import Maximum, TopMean
 from pyimgano.maps.upsample import upsample
 from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -271,7 +271,7 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
         return rows, columns, (y0 / height, x0 / width, y1 / height, x1 / width)
 
 
-class _Readings(Sequence[Reading]):
+class _Readings(Lazy[Reading]):
     """Patch scores as readings; the maps are drawn when they are asked for."""
 
     def __init__(
@@ -292,13 +292,7 @@ class _Readings(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._sizes)
 
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _item(self, index: int) -> Reading:
         size, patches = self._sizes[index], self._patches
         if patches.scores is not None and not self._detector.draws:
             return Reading(float(patches.scores[index]))
