@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.atomic import write_atomic
-from pyimgano.errors import InputError, ParameterError, PyimganoError, was_interrupted
+from pyimgano.errors import InputError, ParameterError, PyimganoError
 from pyimgano.models import DEFAULT
 from pyimgano.runs.compare_trial import CHOICES, Configuration, Trial, expect, try_choice
 from pyimgano.runs.compare_verdict import judge
 from pyimgano.runs.comparison import write_comparison
+from pyimgano.runs.executors import SerialExecutor
 from pyimgano.runs.facts import surroundings, to_json
 
 if TYPE_CHECKING:
@@ -204,17 +205,18 @@ def _attempt(
     run = None
     if plan.out is not None:
         run = plan.out / f"{found.tried + 1:02d}-{choice.name.replace(' · ', '-')}"
-    try:
+
+    def work(choice: Configuration) -> Trial:
         with shown as step:
-            trial = try_choice(choice, case, plan.contamination, plan.seed, run, step)
-    except Exception as error:
-        if was_interrupted(error):
-            raise
-        found.failed.append((choice.name, " ".join(str(error).split()) or type(error).__name__))
+            return try_choice(choice, case, plan.contamination, plan.seed, run, step)
+
+    (outcome,) = SerialExecutor().map(work, [choice])
+    if outcome.result is None:
+        found.failed.append((choice.name, outcome.error or "it gave no result"))
         return None
-    found.trials.append(trial)
+    found.trials.append(outcome.result)
     found.runs |= {} if run is None else {choice.name: run}
-    return trial
+    return outcome.result
 
 
 def labels(case: Case, outcome: Outcome, tried: int) -> list[str]:
