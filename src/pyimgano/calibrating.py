@@ -62,7 +62,12 @@ class Calibrating(Batchwise, Learned):
                 readings = self._under(readings, self.tuned_.setting)
         self._set_threshold(readings, goods, method)
 
-    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:  # noqa: ARG002
+    def _settings(
+        self,
+        readings: Sequence[Reading],  # noqa: ARG002
+        *,
+        masked: bool,  # noqa: ARG002
+    ) -> tuple[Setting, ...]:
         """Return what defects may choose from, the parameters first; masked ones tell of maps."""
         return (Setting(),)
 

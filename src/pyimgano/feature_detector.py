@@ -171,14 +171,20 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
             sizes.extend((image.shape[0], image.shape[1]) for image in batch)
         return _Readings(self, PatchScores.joined(parts), sizes)
 
-    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:
-        """Smoothings by aggregations, and with masks smoothings by least regions."""
-        first = Setting(self.sigma, self.aggregation)
-        sigmas = (self.sigma, *SIGMAS)
-        found = [Setting(s, how) for s in sigmas for how in (self.aggregation, *AGGREGATIONS)]
+    def _settings(self, readings: Sequence[Reading], *, masked: bool) -> tuple[Setting, ...]:
+        """Smoothings by aggregations, and with masks smoothings by least regions.
+
+        Where the score is not that of the map, only masks tell one map from another.
+        """
+        own = cast("_Readings", readings).own_scores
+        if own and not (masked and self.draws):
+            return (Setting(self.sigma),)
+        first, hows = (None, ()) if own else (self.aggregation, AGGREGATIONS)
+        sigmas = tuple(dict.fromkeys((self.sigma, *SIGMAS)))
+        found = [Setting(s, how) for s in sigmas for how in (first, *hows)]
         if masked:
-            found += [Setting(s, self.aggregation, area) for s in sigmas for area in AREAS]
-        return tuple(dict.fromkeys((first, *found)))
+            found += [Setting(s, first, area) for s in sigmas for area in AREAS]
+        return tuple(dict.fromkeys(found))
 
     def _under(
         self, readings: Sequence[Reading], setting: Setting, *, small: bool = False
@@ -281,6 +287,7 @@ class _Readings(Lazy[Reading]):
         tuned = vars(detector).get("tuned_")
         chosen = tuned.setting if tuned else None
         self._setting = chosen or Setting(detector.sigma, detector.aggregation)
+        self.own_scores = patches.scores is not None
 
     def under(self, setting: Setting, *, small: bool) -> _Readings:
         """Return the same patches under another setting; ``small``: at the size of the input."""
