@@ -136,8 +136,10 @@ def compare_choices(case: Case, plan: Limits, found: Found, begin: Begin) -> Out
     for choice in _in_turn(case, choices, found):
         learn, whole = _expected(choice, case, end - clock(), known, clock)
         left, wrong = end - clock(), wrongs[choice.aligned]
-        if found.tried and wrong * whole + max(longest, wrong * learn) >= left:
-            about = f"it needs about {wrong * whole:.0f} s, and " if whole else ""
+        needed = wrong * whole + max(longest, wrong * learn)
+        if found.tried and needed >= left:
+            last = "with the model at the end it needs"
+            about = f"{last} about {math.ceil(needed)} s, and " if whole else ""
             found.untried.append((choice.name, f"{about}{max(0, left):.0f} s were left"))
             found.lacking += wrong * whole or math.nan
             continue
