@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Limits", "compare_choices", "labels", "parse_seconds", "write_found"]
 
+_CHANCE = 0.5  # AUROC of what knows nothing
 _ALIGNED = 3.0  # how much longer it takes with alignment
 _UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 
@@ -224,6 +225,13 @@ def _attempt(
 def labels(case: Case, outcome: Outcome, tried: int) -> list[str]:
     """Return what must be known to read the figures."""
     told = []
+    kept = next(each for each in outcome.standings if each.trial is outcome.taken)
+    low = (outcome.reported or kept).low
+    if low is not None and low <= _CHANCE:
+        told.append(
+            "what was taken is no better than chance on these images (0.5 lies in the interval of "
+            "its AUROC): do not use it; give more time, or images that show the part alike"
+        )
     if case.planted:
         told.append("planted defects, not yours: real ones may be found less often, or more")
     if tried > 1 and case.halved:
