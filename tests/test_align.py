@@ -17,7 +17,7 @@ from pyimgano.inspection import Verdict
 from pyimgano.models import create_detector
 from pyimgano.synthesis import DEFECTS, plant, render_part
 from pyimgano.views.align import Align
-from pyimgano.views.aligned import Aligned
+from pyimgano.views.aligned import Aligned, Look
 from pyimgano.views.base import Whole
 from pyimgano.views.intake import Images, Intake
 
@@ -30,8 +30,13 @@ WIDE = SIDE
 FINE = 3
 
 
-def wedge(seed: int, turn: float | None = None, mark: bool = False) -> tuple[Any, Any]:
-    """Render a long part, its light, and where a defect lies on it; at any angle, anywhere."""
+def wedge(
+    seed: int, turn: float | None = None, *, mark: bool = False, neighbour: bool = False
+) -> tuple[Any, Any]:
+    """Render a long part, its light, and where a defect lies on it; at any angle, anywhere.
+
+    A ``neighbour`` reaches into the image, and its shadow touches the part.
+    """
     rng = np.random.default_rng(seed)
     canvas = np.full((300, 300), 60.0, np.float32)
     outline = np.array([[58, 108], [140, 118], [222, 126], [222, 138], [140, 146], [58, 156]])
@@ -41,6 +46,9 @@ def wedge(seed: int, turn: float | None = None, mark: bool = False) -> tuple[Any
     cv2.circle(canvas, (74, 132), 10, 70, -1)
     spot = np.zeros_like(canvas)
     cv2.circle(spot, (165, 132), 11, 1, -1)
+    if neighbour:
+        cv2.rectangle(canvas, (0, 118), (50, 146), 120, -1)
+        cv2.rectangle(canvas, (50, 112), (58, 150), 105, -1)
     if mark:
         canvas[spot > 0] = 240
     pose = cv2.getRotationMatrix2D((140, 132), rng.uniform(0, 360) if turn is None else turn, 1.0)
@@ -112,6 +120,23 @@ def test_a_mark_is_no_reason_to_refuse_and_another_part_is(turned: Aligned) -> N
     for wrong in (flange(1), noise(1), wedge(5)[0][:, : WIDE // 3]):
         with pytest.raises(ImageError, match=r"does not align: residual 0\.\d\d, good images up"):
             turned.see(wrong)
+
+
+def test_what_is_overexposed_is_refused_for_that(turned: Aligned) -> None:
+    bright = np.clip(wedge(310)[0].astype(int) * 5, 0, 255).astype(np.uint8)
+    with pytest.raises(ImageError, match=r"\d\d % of it is black or white: is the exposure right"):
+        turned.see(bright)
+
+
+def test_a_neighbour_whose_shadow_touches_the_part_is_no_reason_to_refuse(turned: Aligned) -> None:
+    """The centre of both is not the part's; of 24 one is refused, and were 13."""
+    places = []
+    for seed in range(400, 424):
+        image, spot = wedge(seed, neighbour=True)
+        if turned.find(Look.of(image, turned.scale))[1] <= turned.limit:
+            places.append(np.argwhere(turned.see(image).back.carry(spot)).mean(axis=0))
+    assert len(places) >= 23
+    assert np.abs(np.array(places) - np.median(places, axis=0)).max() < 3.0
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
@@ -232,6 +257,23 @@ def test_the_peak_lies_on_the_defect_in_the_pixels_of_the_image(bench: TurnedBen
         assert drawn.shape == spot.shape
         near = cv2.dilate(spot.astype(np.uint8), np.ones((13, 13), np.uint8))
         assert near[np.unravel_index(int(drawn.argmax()), drawn.shape)]
+
+
+def test_what_was_judged_is_the_turned_frame_around_the_part(bench: TurnedBench) -> None:
+    for seed in (2000, 2001, 2002):
+        image, spot = wedge(seed, mark=True)
+        (one,) = bench.fitted.inspect([image])
+        assert one.seen.shape == spot.shape
+        assert one.seen[spot].all()
+        assert not one.map[
+            ~cv2.dilate(one.seen.astype(np.uint8), np.ones((3, 3))).astype(bool)
+        ].any()
+        (frame,), _ = cv2.findContours(
+            one.seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        sides = sorted(cv2.minAreaRect(frame)[1])
+        expected = sorted(bench.fitted.view_.size(image.shape[:2]))
+        assert np.abs(np.array(sides) - expected).max() < 0.05 * WIDE
 
 
 def test_what_does_not_align_is_an_error_and_never_a_verdict(bench: TurnedBench) -> None:

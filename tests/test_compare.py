@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import shutil
 from contextlib import nullcontext
 
@@ -16,7 +17,7 @@ from pyimgano.maps.overlay import encode_png
 from pyimgano.metrics.delong import delong
 from pyimgano.records import Certainty, Sample
 from pyimgano.runs.compare_case import Case, make_case, planted_case
-from pyimgano.runs.compare_choices import Found, Limits, compare_choices, parse_seconds
+from pyimgano.runs.compare_choices import Found, Limits, compare_choices, labels, parse_seconds
 from pyimgano.runs.compare_trial import CHOICES, Configuration, Trial, try_choice
 from pyimgano.runs.compare_verdict import judge
 
@@ -75,6 +76,16 @@ def test_without_time_the_cheapest_is_tried_all_the_same(case):
     assert all(why == "0 s were left" for _, why in found.untried)
 
 
+def test_what_is_no_better_than_chance_is_named(case, images):
+    alike = [Sample(path, defect="none", label=1) for path in images[::2]]
+    alike = make_case(images[1::2], alike, 0)
+    told = []
+    for one in (alike, case):
+        outcome = compare_choices(one, Limits(0.0), Found(), quiet)
+        told.append([text for text in labels(one, outcome, 1) if "no better than chance" in text])
+    assert [len(texts) for texts in told] == [1, 0]
+
+
 def test_what_does_not_fit_is_not_begun(case):
     """A clock that goes on by a second whenever it is asked: no wall clock decides."""
     ticks = itertools.count()
@@ -84,7 +95,9 @@ def test_what_does_not_fit_is_not_begun(case):
     assert [trial.choice for trial in found.trials] == [PADIM]
     ((name, why),) = found.untried
     assert name == DEFAULT.name
-    assert why.startswith("it needs about ")
+    needed, left = map(int, re.findall(r"(\d+) s", why))
+    assert why == f"with the model at the end it needs about {needed} s, and {left} s were left"
+    assert needed >= left, "what is said is why it was not begun"
     assert found.lacking > 0
 
 

@@ -57,6 +57,14 @@ def meeting(job: tuple[str, str, int]) -> tuple[float, float]:
     return began, time.monotonic()
 
 
+def interrupted(_: int) -> None:
+    """End as Python does when Ctrl-C hits it while it waits for a lock."""
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise RuntimeError("release unlocked lock")
+
+
 def waits(job: str) -> None:
     path = Path(job)
     path.write_text(str(os.getpid()))
@@ -160,3 +168,8 @@ def test_nothing_outlives_a_killed_parent(tmp_path):
         until(lambda: (tmp_path / "long.txt").exists() and (tmp_path / "long.txt").read_text())
         process.kill()
     until(lambda: gone(int((tmp_path / "long.txt").read_text())))
+
+
+def test_an_interrupt_is_no_outcome_however_it_surfaces() -> None:
+    with pytest.raises(RuntimeError, match="release unlocked lock"):
+        list(SerialExecutor().map(interrupted, [1]))

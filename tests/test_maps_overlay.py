@@ -93,11 +93,40 @@ def test_a_good_map_leaves_the_image_as_it_is():
     assert 0 < abs(uneasy - image).max() < 16
 
 
-def test_alpha_is_the_opacity_at_the_top():
-    image, top = grey(), np.full((40, 60), 2.0)
-    assert (overlay(image, top, 1.0, alpha=0.0)[5:-5, 5:-5] == 128).all()
-    full = overlay(image, top, 1.0, alpha=1.0)[5:-5, 5:-5]
-    np.testing.assert_array_equal(full, heatmap(top, 1.0)[5:-5, 5:-5])
+def test_half_of_the_image_shows_through_at_the_top_of_the_scale():
+    top = np.full((40, 60), 2.0)
+    drawn = overlay(grey(), top, 1.0)[5:-5, 5:-5].astype(float)
+    half = (heatmap(top, 1.0)[5:-5, 5:-5].astype(float) + 128) / 2
+    assert abs(drawn - half).max() <= 0.5
+
+
+def dashed(picture):
+    """Return where the line around what was judged is: magenta, by turns with black."""
+    return (picture == (235, 40, 200)).all(axis=2), (picture == 0).all(axis=2)
+
+
+@pytest.mark.parametrize("side", [None, 40])
+def test_a_dashed_line_runs_around_what_was_judged(side):
+    seen = np.ones((80, 120), bool)
+    seen[:, :30] = False
+    seen[40:60, 70:90] = False
+    drawn = overlay(grey(80, 120), np.zeros((80, 120)), 1.0, max_side=side, seen=seen)
+    scale = drawn.shape[0] / 80
+    bright, dark = dashed(drawn)
+    assert (bright | dark | (drawn == 128).all(axis=2)).all()
+    rows, columns = np.nonzero(bright | dark)
+    left = abs(columns / scale - 30) <= 2 / scale
+    hole = (columns / scale > 66) & (columns / scale < 94) & (rows / scale > 36)
+    assert (left | hole).all(), "none runs along the border of the picture"
+    assert left.sum() >= 0.9 * drawn.shape[0]
+    assert hole.sum() >= 0.8 * 80 * scale
+    for line in (bright, dark):
+        assert line.sum() > 0.3 * (bright | dark).sum()
+
+
+def test_what_was_judged_has_the_size_of_the_map():
+    with pytest.raises(InputError, match="differ in size"):
+        overlay(grey(), np.zeros((40, 60)), 1.0, seen=np.ones((40, 61), bool))
 
 
 def test_what_is_above_the_threshold_is_outlined_and_inputs_are_not_changed():
@@ -151,11 +180,11 @@ def test_shrinking_never_hides_an_alarm(height, width, side, seed):
 
 def test_side_by_side_is_original_heatmap_overlay():
     image, values = grey(), np.random.default_rng(2).uniform(0, 2, (40, 60))
-    row = side_by_side(image, values, 1.0, [region(20, 10, 30, 20)], alpha=0.7)
+    row = side_by_side(image, values, 1.0, [region(20, 10, 30, 20)])
     np.testing.assert_array_equal(row[:, :60], image)
     np.testing.assert_array_equal(row[:, 64:124], heatmap(values, 1.0))
     np.testing.assert_array_equal(
-        row[:, 128:], overlay(image, values, 1.0, [region(20, 10, 30, 20)], alpha=0.7)
+        row[:, 128:], overlay(image, values, 1.0, [region(20, 10, 30, 20)])
     )
     assert (row[:, 60:64] == 255).all()
 
@@ -215,8 +244,6 @@ def test_unusable_inputs_are_named(image, values, message):
     [
         (np.nan, {}, "threshold"),
         (np.inf, {}, "threshold"),
-        (1.0, {"alpha": 1.1}, "alpha"),
-        (1.0, {"alpha": -0.1}, "alpha"),
         (1.0, {"max_side": 0}, "max_side"),
     ],
 )

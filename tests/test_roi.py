@@ -12,7 +12,11 @@ import pytest
 from cli_calls import SMALL, call
 from pyimgano.detector_contract import SIDE, Bench, _plant, texture
 from pyimgano.errors import InputError, ParameterError, UnjudgedError
+from pyimgano.images import read_image
 from pyimgano.models import create_detector
+from pyimgano.runs.artifacts import RunWriter
+from pyimgano.runs.facts import read_run
+from pyimgano.runs.report import write_report
 from pyimgano.views.align import Align
 from pyimgano.views.base import Views, Whole
 from pyimgano.views.intake import Images, Intake
@@ -82,6 +86,40 @@ def test_pixels_outside_have_no_say_at_all(fitted: Any) -> None:
     assert maps[0].shape == (SIDE, SIDE)
 
 
+def test_pictures_show_what_was_judged(fitted: Any, tmp_path: Path) -> None:
+    (one,) = fitted.inspect(GOODS[:1])
+    np.testing.assert_array_equal(one.seen, right())
+    with RunWriter(tmp_path / "run", command="predict", report=write_report) as run:
+        run.add(one, GOODS[0])
+    ((row,), page) = read_run(tmp_path / "run")[1], (tmp_path / "run/report.html").read_text()
+    assert row["seen"] == right().mean()
+    assert "Outside the dashed line, and in a hole that it rings: not judged." in page
+    picture = read_image(tmp_path / "run" / row["overlay"])
+    magenta = (picture == (235, 40, 200)).all(axis=2)
+    assert magenta.sum() > SIDE / 3
+    assert not magenta[:, : 2 * (SIDE + 4)].any(), "image and map are left as they are"
+    assert one.picture(GOODS[0], SIDE).shape == picture.shape
+
+
+def test_where_everything_is_judged_nothing_is_said(named_fakes: Path, tmp_path: Path) -> None:
+    found = patchcore().fit(GOODS)
+    (one,) = found.inspect(GOODS[:1])
+    assert one.seen is None
+    with RunWriter(tmp_path / "run", command="predict", report=write_report) as run:
+        run.add(one, GOODS[0])
+    assert read_run(tmp_path / "run")[1][0]["seen"] == 1
+    assert "not judged." not in (tmp_path / "run/report.html").read_text()
+
+
+def test_without_a_map_the_image_itself_shows_what_was_judged(named_fakes: Path) -> None:
+    pytest.importorskip("pyod")
+    found = create_detector("vision_pyod", extractor="tiny", view=Roi.of(right()))
+    (one,) = found.fit(GOODS).inspect(GOODS[:1])
+    assert one.map is None
+    np.testing.assert_array_equal(one.seen, right())
+    assert (one.picture(GOODS[0], SIDE) == (235, 40, 200)).all(axis=2).sum() > SIDE / 3
+
+
 def test_the_threshold_depends_on_the_inside_alone(named_fakes: Path) -> None:
     wild = []
     for i, image in enumerate(GOODS):
@@ -134,6 +172,9 @@ def test_only_the_part_in_front_of_a_background_is_judged(named_fakes: Path) -> 
     assert scores[2] > 2 * scores[0]
     drawn = found.get_anomaly_map(disc(100, mark=True))
     assert drawn[5, 5] == 0
+    (one,) = found.inspect([disc(100, mark=True)])
+    assert 0.1 < one.seen.mean() < 0.4
+    assert not drawn[~one.seen].any()
     with pytest.raises(UnjudgedError, match="no part is found"):
         found.decision_function([disc(1, empty=True)])
 
@@ -150,8 +191,12 @@ def test_views_follow_each_other_and_back(named_fakes: Path) -> None:
     told = found.learned()
     assert {"region", "alignment"} <= told.keys()
     bad = Bench(patchcore).bad[0]
+    (one,) = found.inspect([bad])
     drawn = found.get_anomaly_map(bad)
     assert drawn.shape == (SIDE, SIDE)
+    assert one.seen is not None
+    assert not one.seen[~right(20)].any()
+    assert one.seen.mean() > 0.9 * right(20).mean()
     y, x = np.unravel_index(int(drawn.argmax()), drawn.shape)
     assert 4 <= y < 44
     assert 44 <= x < 88

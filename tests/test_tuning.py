@@ -286,6 +286,42 @@ def test_without_masks_auroc_decides(parts: Dataset, defects: list[Sample]) -> N
     assert same.tuned_.describe() == fitted.tuned_.describe()
 
 
+def test_a_score_of_its_own_stays_and_masks_tune_its_map_alone(
+    parts: Dataset, defects: list[Sample]
+) -> None:
+    def default() -> Detector:
+        return create_detector("vision_default", extractor="handcrafted", size=96, pad=16)
+
+    plain = default().fit(parts.train)
+    tuned = default().fit(parts.train, defects=defects, tune=True)
+    found = tuned.tuned_
+    assert found.map_alone
+    assert found.n_settings == 12  # four smoothings, by three least regions
+    told = found.describe()["tuned"]
+    assert "12 settings of the map" in told
+    assert told.endswith("the score is the detector's own, and stays")
+    assert (tuned.threshold_, found.choices) == (plain.threshold_, 1)
+    assert tuned.certainty_.describe() == plain.certainty_.describe()
+    np.testing.assert_array_equal(
+        tuned.decision_function(defects), plain.decision_function(defects)
+    )
+
+
+def test_a_score_of_its_own_has_nothing_to_tune_without_masks(
+    parts: Dataset, defects: list[Sample], caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = [replace(sample, mask_path=None) for sample in defects]
+    given = {"extractor": "handcrafted", "size": 96, "pad": 16, "score": "image"}
+    made = create_detector("vision_knn_gallery", **given)
+    with caplog.at_level(logging.WARNING):
+        found = made.fit(parts.train, defects=bare, tune=True).tuned_
+    assert (
+        "no post-processing to tune that its score depends on; a map is tuned with" in caplog.text
+    )
+    assert (found.n_settings, found.setting) == (1, None)
+    assert set(found.describe()) == {"caught"}
+
+
 def test_calibration_images_of_their_own_and_back_again(
     parts: Dataset, defects: list[Sample]
 ) -> None:

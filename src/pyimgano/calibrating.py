@@ -65,7 +65,12 @@ class Calibrating(Batchwise, Learned):
     def _compare_precision(self, fit: Callable[[Any], object]) -> None:
         """Compare with another detector that is to be ``fit`` to the same images; here to none."""
 
-    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:  # noqa: ARG002
+    def _settings(
+        self,
+        readings: Sequence[Reading],  # noqa: ARG002
+        *,
+        masked: bool,  # noqa: ARG002
+    ) -> tuple[Setting, ...]:
         """Return what defects may choose from, the parameters first; masked ones tell of maps."""
         return (Setting(),)
 

@@ -346,5 +346,5 @@ class Detector(Calibrating, Estimator):
         """Judge everything, then raise if anything could not be judged."""
         found: Iterable[Inspection] = self.inspect(X)
         if not with_maps:
-            found = (dataclasses.replace(one, map=None) for one in found)
+            found = (dataclasses.replace(one, map=None, seen=None) for one in found)
         return require_judged(Inspections(found))

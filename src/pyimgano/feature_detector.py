@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, cast, final, overload
+from typing import TYPE_CHECKING, NamedTuple, cast, final
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.features._grid import inside
 from pyimgano.judging import Reading
+from pyimgano.lazy import Lazy
 from pyimgano.maps.aggregate import Maximum, TopMean
 from pyimgano.maps.upsample import upsample
 from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -171,14 +171,20 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
             sizes.extend((image.shape[0], image.shape[1]) for image in batch)
         return _Readings(self, PatchScores.joined(parts), sizes)
 
-    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:
-        """Smoothings by aggregations, and with masks smoothings by least regions."""
-        first = Setting(self.sigma, self.aggregation)
-        sigmas = (self.sigma, *SIGMAS)
-        found = [Setting(s, how) for s in sigmas for how in (self.aggregation, *AGGREGATIONS)]
+    def _settings(self, readings: Sequence[Reading], *, masked: bool) -> tuple[Setting, ...]:
+        """Smoothings by aggregations, and with masks smoothings by least regions.
+
+        Where the score is not that of the map, only masks tell one map from another.
+        """
+        own = cast("_Readings", readings).own_scores
+        if own and not (masked and self.draws):
+            return (Setting(self.sigma),)
+        first, hows = (None, ()) if own else (self.aggregation, AGGREGATIONS)
+        sigmas = tuple(dict.fromkeys((self.sigma, *SIGMAS)))
+        found = [Setting(s, how) for s in sigmas for how in (first, *hows)]
         if masked:
-            found += [Setting(s, self.aggregation, area) for s in sigmas for area in AREAS]
-        return tuple(dict.fromkeys((first, *found)))
+            found += [Setting(s, first, area) for s in sigmas for area in AREAS]
+        return tuple(dict.fromkeys(found))
 
     def _under(
         self, readings: Sequence[Reading], setting: Setting, *, small: bool = False
@@ -271,7 +277,7 @@ class FeatureDetector(_LearnedFeatures, EmbeddingDetector):
         return rows, columns, (y0 / height, x0 / width, y1 / height, x1 / width)
 
 
-class _Readings(Sequence[Reading]):
+class _Readings(Lazy[Reading]):
     """Patch scores as readings; the maps are drawn when they are asked for."""
 
     def __init__(
@@ -281,6 +287,7 @@ class _Readings(Sequence[Reading]):
         tuned = vars(detector).get("tuned_")
         chosen = tuned.setting if tuned else None
         self._setting = chosen or Setting(detector.sigma, detector.aggregation)
+        self.own_scores = patches.scores is not None
 
     def under(self, setting: Setting, *, small: bool) -> _Readings:
         """Return the same patches under another setting; ``small``: at the size of the input."""
@@ -292,13 +299,7 @@ class _Readings(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._sizes)
 
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _item(self, index: int) -> Reading:
         size, patches = self._sizes[index], self._patches
         if patches.scores is not None and not self._detector.draws:
             return Reading(float(patches.scores[index]))

@@ -99,9 +99,13 @@ class FewShot:
         samples = [s for s in bad.images.sources if isinstance(s, Sample)]
         masks = [_carried(bad.images, sample) for sample in samples]
         masked = len(masks) == len(seen) and all(m is not None and m.any() for m in masks)
-        settings = detector._settings(masked=masked)[: None if self.tune else 1]
+        settings = detector._settings(readings, masked=masked)[: None if self.tune else 1]
         if self.tune and len(settings) == 1:
-            _log.warning("%s has no post-processing to tune", type(detector).__name__)
+            _log.warning(
+                "%s has no post-processing to tune that its score depends on%s",
+                type(detector).__name__,
+                "" if masked else "; a map is tuned with masks",
+            )
         plan = Plan(
             detector.threshold, detector.contamination, detector.keep_suspects, self.miss_cost
         )

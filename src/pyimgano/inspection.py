@@ -17,7 +17,7 @@ import numpy as np
 from pyimgano.atomic import write_atomic
 from pyimgano.errors import ImageError, InputError
 from pyimgano.images import read_image
-from pyimgano.maps.overlay import encode_png, side_by_side
+from pyimgano.maps.overlay import encode_png, overlay, side_by_side
 from pyimgano.optional import require
 from pyimgano.records import Region, Sample
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-    from pyimgano.images import ImageSource
+    from pyimgano.images import ImageSource, Pixels
 
 __all__ = ["COLUMNS", "Inspection", "Inspections", "Verdict"]
 
@@ -83,6 +83,8 @@ class Inspection:
         None where no threshold was calibrated.
     map : ndarray of float32, shape (H, W), or None
         Anomaly map in original pixels, where the detector gives one.
+    seen : ndarray of bool, shape (H, W), or None
+        Which of its pixels were judged, where a view leaves some out; None is all of them.
     regions : tuple of Region
         Connected regions above ``pixel_threshold``, highest peak first. An NG without a region is
         a whole-image deviation.
@@ -99,6 +101,7 @@ class Inspection:
     label: int = UNJUDGED
     verdict: Verdict | None = None
     map: NDArray[np.float32] | None = None
+    seen: NDArray[np.bool_] | None = None
     regions: tuple[Region, ...] = ()
     threshold: float | None = None
     pixel_threshold: float | None = None
@@ -114,8 +117,9 @@ class Inspection:
             raise InputError(f"an ERROR has the score NaN and the label -1: {self.path}")
         if self.verdict is not Verdict.ERROR and math.isnan(self.score):
             raise InputError(f"a judged image has a score: {self.path}")
-        if self.map is not None:
-            self.map.setflags(write=False)
+        for drawn in (self.map, self.seen):
+            if drawn is not None:
+                drawn.setflags(write=False)
 
     @property
     def path(self) -> str:
@@ -137,6 +141,28 @@ class Inspection:
             return f"{text}: whole-image deviation"
         noun = "region" if len(self.regions) == 1 else "regions"
         return f"{text}: {len(self.regions)} {noun}, the strongest at {self.regions[0].bbox}"
+
+    def picture(self, image: Pixels, side: int) -> NDArray[np.uint8]:
+        """Return image, map and both with the regions side by side; without a map the image.
+
+        Parameters
+        ----------
+        image : ndarray of uint8 or uint16, shape (H, W, 3)
+            What was judged, of which a record has no copy.
+        side : int
+            Pixels that the longer side of each has at most.
+
+        Raises
+        ------
+        InputError
+            If image and map differ in size.
+        """
+        if self.map is None:
+            flat = np.zeros(image.shape[:2], np.float32)
+            return overlay(image, flat, 1.0, max_side=side, seen=self.seen)
+        return side_by_side(
+            image, self.map, self.pixel_threshold, self.regions, max_side=side, seen=self.seen
+        )
 
     def row(self) -> dict[str, object]:
         """Return the record as a mapping with the keys `COLUMNS` and JSON values."""
@@ -273,9 +299,7 @@ def as_html(one: Inspection, source: ImageSource) -> str:
     if one.map is None:
         return text
     try:
-        row = side_by_side(
-            read_image(source), one.map, one.pixel_threshold, one.regions, max_side=_SHOWN_SIDE
-        )
+        row = one.picture(read_image(source), _SHOWN_SIDE)
     except (ImageError, InputError):
         return text
     data = base64.b64encode(encode_png(row)).decode("ascii")

@@ -155,10 +155,11 @@ class Judge:
         if isinstance(reading, Exception):
             raise reading
         drawn = None if reading.map is None else seen.back.restore(self.finish(reading.map))
+        inside = _judged(seen)
         if not math.isfinite(reading.score) or not (drawn is None or np.isfinite(drawn).all()):
             raise ImageError("the score or the map is not finite")
         if self.threshold is None:
-            return Inspection(source=origin, score=reading.score, map=drawn)
+            return Inspection(source=origin, score=reading.score, map=drawn, seen=inside)
         limit = self.pixel_threshold
         label = int(reading.score > self.threshold)
         return Inspection(
@@ -167,6 +168,7 @@ class Judge:
             label=label,
             verdict=Verdict.NG if label else Verdict.OK,
             map=drawn,
+            seen=inside,
             regions=() if drawn is None or limit is None else find_regions(drawn, limit),
             threshold=self.threshold,
             pixel_threshold=limit,
@@ -194,8 +196,16 @@ def require_judged(judged: Inspections) -> Inspections:
 
 
 def _way_back(seen: Any) -> Any:
-    """Return what was seen without its image."""
-    return seen if isinstance(seen, Exception) else seen._replace(image=None)
+    """Return what was seen without its pixels, of which the size is left."""
+    return seen if isinstance(seen, Exception) else seen._replace(image=seen.image[..., :0].copy())
+
+
+def _judged(seen: Any) -> NDArray[np.bool_] | None:
+    """Return which pixels of an image were judged; None if all were."""
+    everything = np.broadcast_to(np.float32(1), seen.image.shape[:2])  # without memory of its own
+    restored = seen.back.restore(everything)
+    inside = None if restored is everything else restored > 0.5
+    return None if inside is None or inside.all() else inside
 
 
 def _origin(source: Any) -> Sample | str:

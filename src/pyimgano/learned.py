@@ -102,7 +102,7 @@ class Learned:
         seen = known["extractor_"].fingerprint.split()[0] if "extractor_" in known else ""
         what = f"{n} good image{'s look' if n > 1 else ' looks'} like"
         what += f" through {seen} features" if seen else ""
-        chosen = "certainty_" in known and self.certainty_.choices > 1
+        chosen = "tuned_" in known and known["tuned_"].n_settings * known["tuned_"].n_targets > 1
         rest = "has its settings from the defects given" if chosen else "nothing of defects"
         text = [f"{type(self).__name__} learned what {what}, and {rest}."]
         if "certainty_" not in known:

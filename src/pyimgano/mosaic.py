@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.judging import Reading
+from pyimgano.lazy import Lazy
 from pyimgano.maps.tiling import Mosaic
 from pyimgano.views.base import Crop
 from pyimgano.views.intake import Images, prefetch
 from pyimgano.views.tile import Tiled, asks_for_tiles, tiles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -135,7 +135,7 @@ class _Latest:
             return self._held[1]
 
 
-class _Joined(Sequence[Reading]):
+class _Joined(Lazy[Reading]):
     """Readings of tiles as those of their images; maps are drawn when they are asked for."""
 
     def __init__(self, tiles: Sequence[Reading], cut: _Cut) -> None:
@@ -145,14 +145,6 @@ class _Joined(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._cut.sizes)
 
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def _item(self, index: int) -> Reading:
         each = (self._tiles[k] for k in range(self._ends[index], self._ends[index + 1]))
         return _joined(self._cut.sizes[index], self._cut.tiled, each)

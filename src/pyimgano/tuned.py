@@ -21,7 +21,7 @@ class Setting:
     sigma : float or None
         Gaussian smoothing in input pixels; None where the detector has no such choice.
     aggregation : callable or None
-        From map to score; None likewise.
+        From map to score; None likewise, and where the score is not that of the map.
     min_area : float
         Components smaller than this share of the image are lowered; 0 leaves all as they are.
     """
@@ -32,7 +32,9 @@ class Setting:
 
     def describe(self) -> str:
         """Say it in words."""
-        words = [] if self.sigma is None else [f"smoothing {self.sigma:g} px, {self.aggregation}"]
+        words = [] if self.sigma is None else [f"smoothing {self.sigma:g} px"]
+        if self.aggregation is not None:
+            words.append(str(self.aggregation))
         if self.min_area:
             words.append(f"regions below {100 * self.min_area:g} % of the image lowered")
         return ", ".join(words) or "as it is"
@@ -59,6 +61,8 @@ class Tuned:
         By which a setting was chosen.
     n_good, n_defect : int
         Images.
+    map_alone : bool
+        Whether the settings change the map, and not the score.
     caught, rejected : int
         Defects caught and good images rejected, out of fold.
     caught_before, rejected_before : int
@@ -82,15 +86,18 @@ class Tuned:
     rejected_before: int
     before: float | None = None
     after: float | None = None
+    map_alone: bool = False
 
     @property
     def choices(self) -> int:
         """By what the error probability of a bound is divided, so that it holds for all choices.
 
         Half of it goes to the default, the other half to all others alike (Bonferroni with
-        weights): who keeps the defaults pays little for having looked.
+        weights): who keeps the defaults pays little for having looked, and where the map alone
+        is chosen nobody pays: the scores, and their threshold, are the same.
         """
-        return _divisor(self.n_settings, self.setting is None) * _divisor(
+        scored = 1 if self.map_alone else self.n_settings
+        return _divisor(scored, self.setting is None) * _divisor(
             self.n_targets, self.is_default_target
         )
 
@@ -103,11 +110,14 @@ class Tuned:
         """Say in words what was tuned, what that gained out of fold, and what is caught."""
         told: dict[str, str] = {}
         if self.n_settings > 1:
+            those = f"{self.n_settings} settings{' of the map' * self.map_alone}"
             told["tuned"] = (
-                f"nothing: none of {self.n_settings} settings beats the defaults beyond chance"
+                f"nothing: none of {those} beats the defaults beyond chance"
                 if self.setting is None
-                else f"{self.setting.describe()}; best of {self.n_settings} settings"
+                else f"{self.setting.describe()}; best of {those}"
             )
+            if self.map_alone:
+                told["tuned"] += "; the score is the detector's own, and stays"
             told["gained"] = f"{self.objective} {self.before:.4f} -> {self.after:.4f} out of fold"
         if self.n_targets > 1:
             told["operating"] = (

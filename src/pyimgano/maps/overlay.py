@@ -4,7 +4,8 @@ The scale never depends on the picture: it spans ``|threshold|`` on either side 
 so for a map of distances it runs from 0 to twice the threshold. Values at or below the threshold
 are blue, and transparent in the lower half of that range; values above it are orange to pale
 yellow. Lightness rises along the whole scale, and blue and orange stay apart for every common
-kind of colour blindness. A good part is therefore never red.
+kind of colour blindness. A good part is therefore never red. Where not all of an image is judged,
+a dashed magenta line runs around what is.
 
 =========================  ========================================================
 threshold                  scale
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from pyimgano.records import Region
 
+    Mask = NDArray[np.bool_]
+
 __all__ = ["encode_png", "heatmap", "legend", "overlay", "side_by_side"]
 
 _HALF = 128  # colours on each side of the threshold
@@ -41,6 +44,9 @@ _BELOW = ((8, 12, 38), (22, 58, 122), (48, 116, 190))
 _ABOVE = ((232, 112, 24), (250, 178, 50), (255, 246, 170))
 _FAINT = 0.55  # share of alpha just below the threshold
 _STRONG = 0.85  # share of alpha just above it
+_ALPHA = 0.5  # at the top of the scale
+_DASHED = (235, 40, 200)  # neither on the scale nor white, by turns with black
+_DASH = 5  # in thicknesses of the line
 
 
 def heatmap(anomaly_map: NDArray[Any], threshold: float | None) -> NDArray[np.uint8]:
@@ -57,8 +63,8 @@ def overlay(
     threshold: float | None,
     regions: Sequence[Region] = (),
     *,
-    alpha: float = 0.5,
     max_side: int | None = None,
+    seen: Mask | None = None,
 ) -> NDArray[np.uint8]:
     """Lay a map over its image; outline what is above the threshold and box the regions.
 
@@ -69,15 +75,17 @@ def overlay(
     ----------
     image : ndarray of uint8 or uint16, shape (H, W, 3) or (H, W)
         RGB or grey. A uint16 image is shifted by the fewest bits that bring its maximum into 8.
-    alpha : float
-        Opacity of the map at the top of the scale, in [0, 1].
     max_side : int, optional
         Shrink so that no side is longer. Shrinking keeps the largest map value of each block, so
         that no defect gets lost.
+    seen : ndarray of bool, shape (H, W), optional
+        Where the image was judged; by default everywhere. A dashed line runs around it.
     """
     picture, values, scale = _prepare(image, anomaly_map, max_side)
     levels = _levels(values, threshold)
-    blended = _blend(picture, levels, alpha)
+    blended = _blend(picture, levels)
+    if seen is not None:
+        _draw_limits(blended, seen, anomaly_map.shape)
     _draw_outlines(blended, levels >= _HALF)
     _draw_boxes(blended, regions, scale)
     return blended
@@ -89,12 +97,12 @@ def side_by_side(
     threshold: float | None,
     regions: Sequence[Region] = (),
     *,
-    alpha: float = 0.5,
     max_side: int | None = None,
+    seen: Mask | None = None,
 ) -> NDArray[np.uint8]:
     """Return original, heatmap and overlay in one row; parameters and errors as in `overlay`."""
     picture, values, _ = _prepare(image, anomaly_map, max_side)
-    last = overlay(image, anomaly_map, threshold, regions, alpha=alpha, max_side=max_side)
+    last = overlay(image, anomaly_map, threshold, regions, max_side=max_side, seen=seen)
     gap = np.full((picture.shape[0], _GAP, 3), 255, np.uint8)
     return np.hstack([picture, gap, heatmap(values, threshold), gap, last])
 
@@ -157,14 +165,10 @@ def _levels(anomaly_map: NDArray[Any], threshold: float | None) -> NDArray[np.ui
     ).astype(np.uint8)
 
 
-def _blend(
-    picture: NDArray[np.uint8], levels: NDArray[np.uint8], alpha: float
-) -> NDArray[np.uint8]:
-    if not 0 <= alpha <= 1:
-        raise ParameterError(f"alpha must lie in [0, 1], got {alpha}")
+def _blend(picture: NDArray[np.uint8], levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     below = np.clip(np.linspace(-1.0, 1.0, _HALF), 0.0, 1.0) * _FAINT
     above = np.linspace(_STRONG, 1.0, _HALF)
-    opacity = (alpha * np.concatenate([below, above])).astype(np.float32)
+    opacity = (_ALPHA * np.concatenate([below, above])).astype(np.float32)
     weight = opacity[levels][..., None]
     mixed = picture + (_palette().astype(np.float32)[levels] - picture) * weight
     return np.rint(mixed).astype(np.uint8)
@@ -214,6 +218,23 @@ def _display(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _thickness(picture: NDArray[np.uint8]) -> int:
     return max(1, round(int(max(picture.shape[:2])) / 500))
+
+
+def _draw_limits(picture: NDArray[np.uint8], seen: Mask, shape: tuple[int, ...]) -> None:
+    """Draw a dashed line around what was judged; none along the border of the picture."""
+    import cv2
+
+    if seen.shape != shape:
+        raise InputError(f"what was seen and the map differ in size: {seen.shape} and {shape}")
+    line = _thickness(picture)
+    small = cv2.resize(seen.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    wide = np.pad(small, 2 * line, "edge")  # what reaches the border has its line outside of it
+    away = (-2 * line, -2 * line)
+    contours = cv2.findContours(wide, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=away)[0]
+    cv2.drawContours(picture, contours, -1, (0, 0, 0), line)
+    dash = _DASH * line
+    dashes = [some[at : at + dash] for some in contours for at in range(0, len(some), 2 * dash)]
+    cv2.polylines(picture, dashes, False, _DASHED, line)
 
 
 def _draw_outlines(picture: NDArray[np.uint8], above: NDArray[np.bool_]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyimgano.errors import InputError
 from pyimgano.judging import Reading
+from pyimgano.lazy import Lazy
 from pyimgano.maps.upsample import upsample
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
         return Reading(self.score, upsample(self.map, size, extent=extent))
 
 
-class Readings(Sequence[Reading]):
+class Readings(Lazy[Reading]):
     """Answers as readings; a map is drawn at its full size when it is asked for."""
 
     def __init__(self, answers: Sequence[Answer], sizes: Sequence[tuple[int, int]]) -> None:
@@ -49,13 +50,7 @@ class Readings(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._answers)
 
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _item(self, index: int) -> Reading:
         return self._answers[index].reading(self._sizes[index])
 
     def take(self, indices: Sequence[int]) -> Readings:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, final, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol, final
 
 import numpy as np
 
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import ImageError, ParameterError
 from pyimgano.judging import Reading, require_company
+from pyimgano.lazy import Lazy
 from pyimgano.maps.aggregate import Maximum, Mean, TopMean
 from pyimgano.maps.upsample import upsample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -143,7 +143,7 @@ class Draws(Protocol):
     def _reading(self, patches: Patches) -> Reading: ...
 
 
-class Readings(Sequence[Reading]):
+class Readings(Lazy[Reading]):
     """Patch distances as readings; a map is drawn when it is asked for."""
 
     def __init__(self, detector: Draws, patches: Sequence[Patches]) -> None:
@@ -152,13 +152,7 @@ class Readings(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._patches)
 
-    @overload
-    def __getitem__(self, index: int) -> Reading: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Reading]: ...
-    def __getitem__(self, index: int | slice) -> Reading | list[Reading]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _item(self, index: int) -> Reading:
         return self._detector._reading(self._patches[index])
 
 

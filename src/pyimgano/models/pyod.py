@@ -15,7 +15,6 @@ from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.models._token_detector import check_choice
 from pyimgano.optional import require
 from pyimgano.registry import Metadata
-from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,9 +116,6 @@ class PyOD(_Learned, FeatureDetector):
                 raise ParameterError(f"method_params: {self.method} has an {what}")
         seed = {"random_state": self.seed} if "random_state" in known else {}
         return kind(**self.method_params, **seed)
-
-    def _settings(self, *, masked: bool) -> tuple[Setting, ...]:
-        return super()._settings(masked=masked) if self.draws else (Setting(),)
 
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
         rows = self._rows(features)

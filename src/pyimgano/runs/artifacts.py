@@ -31,15 +31,13 @@ from pyimgano.errors import (
 )
 from pyimgano.images import read_image
 from pyimgano.inspection import COLUMNS, Verdict, csv_cells
-from pyimgano.maps.overlay import encode_png, overlay, side_by_side
+from pyimgano.maps.overlay import encode_png
 from pyimgano.records import DEFECT
 from pyimgano.runs.facts import FORMAT, plain, read_facts, surroundings, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    from numpy.typing import NDArray
 
     from pyimgano.images import Pixels
     from pyimgano.inspection import Inspection
@@ -233,6 +231,7 @@ class RunWriter:
                 "reason": inspection.reason,
                 "pixel_threshold": inspection.pixel_threshold,
                 "regions": inspection.regions,
+                "seen": 1.0 if inspection.seen is None else float(inspection.seen.mean()),
                 "overlay": self._keep_overlay(inspection, image, name),
                 "panels": 1 if inspection.map is None else 3,
                 "map": self._keep_map(inspection, name),
@@ -246,7 +245,7 @@ class RunWriter:
         if not wanted or item.error is not None:
             return None
         try:
-            picture = _picture(item, read_image(item.source) if image is None else image)
+            picture = item.picture(read_image(item.source) if image is None else image, PANEL)
         except (ImageError, InputError) as error:
             _logger.warning("no picture of %s: %s", item.path, error)
             return None
@@ -293,14 +292,6 @@ def _move(new: Path, old: Path) -> None:
         new.replace(old)
     else:
         old.unlink(missing_ok=True)
-
-
-def _picture(item: Inspection, image: Pixels) -> NDArray[np.uint8]:
-    """Return the image and, where there is a map, beside it the map and both with the regions."""
-    if item.map is None:
-        nothing = np.zeros(image.shape[:2], np.float32)
-        return overlay(image, nothing, 1.0, alpha=0.0, max_side=PANEL)
-    return side_by_side(image, item.map, item.pixel_threshold, item.regions, max_side=PANEL)
 
 
 def _safe(path: str) -> str:

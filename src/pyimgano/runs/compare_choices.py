@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyimgano.atomic import write_atomic
-from pyimgano.errors import InputError, ParameterError, PyimganoError, was_interrupted
+from pyimgano.errors import InputError, ParameterError, PyimganoError
 from pyimgano.models import DEFAULT
 from pyimgano.runs.compare_trial import CHOICES, Configuration, Trial, expect, try_choice
 from pyimgano.runs.compare_verdict import judge
 from pyimgano.runs.comparison import write_comparison
+from pyimgano.runs.executors import SerialExecutor
 from pyimgano.runs.facts import surroundings, to_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Limits", "compare_choices", "labels", "parse_seconds", "write_found"]
 
+_CHANCE = 0.5  # AUROC of what knows nothing
 _ALIGNED = 3.0  # how much longer it takes with alignment
 _UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 
@@ -135,8 +137,10 @@ def compare_choices(case: Case, plan: Limits, found: Found, begin: Begin) -> Out
     for choice in _in_turn(case, choices, found):
         learn, whole = _expected(choice, case, end - clock(), known, clock)
         left, wrong = end - clock(), wrongs[choice.aligned]
-        if found.tried and wrong * whole + max(longest, wrong * learn) >= left:
-            about = f"it needs about {wrong * whole:.0f} s, and " if whole else ""
+        needed = wrong * whole + max(longest, wrong * learn)
+        if found.tried and needed >= left:
+            last = "with the model at the end it needs"
+            about = f"{last} about {math.ceil(needed)} s, and " if whole else ""
             found.untried.append((choice.name, f"{about}{max(0, left):.0f} s were left"))
             found.lacking += wrong * whole or math.nan
             continue
@@ -204,22 +208,30 @@ def _attempt(
     run = None
     if plan.out is not None:
         run = plan.out / f"{found.tried + 1:02d}-{choice.name.replace(' · ', '-')}"
-    try:
+
+    def work(choice: Configuration) -> Trial:
         with shown as step:
-            trial = try_choice(choice, case, plan.contamination, plan.seed, run, step)
-    except Exception as error:
-        if was_interrupted(error):
-            raise
-        found.failed.append((choice.name, " ".join(str(error).split()) or type(error).__name__))
+            return try_choice(choice, case, plan.contamination, plan.seed, run, step)
+
+    (outcome,) = SerialExecutor().map(work, [choice])
+    if outcome.result is None:
+        found.failed.append((choice.name, outcome.error or "it gave no result"))
         return None
-    found.trials.append(trial)
+    found.trials.append(outcome.result)
     found.runs |= {} if run is None else {choice.name: run}
-    return trial
+    return outcome.result
 
 
 def labels(case: Case, outcome: Outcome, tried: int) -> list[str]:
     """Return what must be known to read the figures."""
     told = []
+    kept = next(each for each in outcome.standings if each.trial is outcome.taken)
+    low = (outcome.reported or kept).low
+    if low is not None and low <= _CHANCE:
+        told.append(
+            "what was taken is no better than chance on these images (0.5 lies in the interval of "
+            "its AUROC): do not use it; give more time, or images that show the part alike"
+        )
     if case.planted:
         told.append("planted defects, not yours: real ones may be found less often, or more")
     if tried > 1 and case.halved:

@@ -162,7 +162,7 @@ def try_choice(
                 run.add(one)
             if case.labels[len(judged)] == DEFECT:
                 drawn.append(one.map)
-            judged.append(dataclasses.replace(one, map=None))
+            judged.append(dataclasses.replace(one, map=None, seen=None))
             if len(judged) > len(case.labels) - case.to_judge:
                 progress(one)
         marked = _aupro(case.bad, judged[len(case.goods) :], drawn)

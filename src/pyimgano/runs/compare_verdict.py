@@ -167,9 +167,7 @@ def _difference(
     size = f"{found.difference:.3f} ({found.low:+.3f} to {found.high:+.3f})"
     if p < _LEVEL:
         return f"the first beats the second by {size}; that is real ({shown}, {test})"
-    return (
-        f"first and second differ by {size}; that is not real but may be chance ({shown}, {test})"
-    )
+    return f"first and second differ by {size}; that may be chance ({shown}, {test})"
 
 
 def _told(tried: int, tied: int, kind: str) -> str:

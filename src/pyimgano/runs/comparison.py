@@ -19,7 +19,7 @@ from pyimgano.runs.comparison_charts import roc_lines, score_map
 from pyimgano.runs.comparison_gallery import disagreements, shots
 from pyimgano.runs.comparison_pairs import compare
 from pyimgano.runs.facts import read_run
-from pyimgano.runs.gallery import link
+from pyimgano.runs.gallery import link, partly
 from pyimgano.runs.page import render
 from pyimgano.runs.report_facts import is_there
 from pyimgano.runs.report_tables import Row, flat, tallies
@@ -133,6 +133,7 @@ def _view(folders: list[Path], home: Path) -> dict[str, Any]:
         "roc": roc_lines([run.rows for run in runs], labels),
         "map": score_map([run.rows for run in runs], labels) if two else None,
         "sections": sections,
+        "partly": any(partly(list(rows)) for _, rows in differing),
         "shots": shots(runs, sections),
         "differing": len(differing),
         "listed": differing[:LISTED],

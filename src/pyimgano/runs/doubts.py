@@ -11,7 +11,6 @@ from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, susp
 from pyimgano.errors import ImageError, InputError
 from pyimgano.estimator import DETECTORS
 from pyimgano.images import read_image, to_uint8
-from pyimgano.maps.overlay import side_by_side
 from pyimgano.runs.facts import to_json
 from pyimgano.runs.gallery import data_uri, jpeg, link, split
 from pyimgano.runs.page import render
@@ -151,7 +150,5 @@ def _thumbnail(name: str) -> str:
 def _panels(one: Inspection) -> list[str]:
     if one.map is None:
         return [_thumbnail(one.path)]
-    picture = side_by_side(
-        read_image(one.path), one.map, one.pixel_threshold, one.regions, max_side=PANEL
-    )
+    picture = one.picture(read_image(one.path), PANEL)
     return [data_uri("jpeg", jpeg(panel, PANEL)) for panel in split(picture, 3)]

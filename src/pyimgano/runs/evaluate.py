@@ -91,7 +91,7 @@ def predict(
         run.note(**describe_detector(detector))
         for one in detector.inspect(sources):
             run.add(one)
-            judged.append(dataclasses.replace(one, map=None, regions=()))
+            judged.append(dataclasses.replace(one, map=None, seen=None, regions=()))
             counts[str(one.verdict)] = counts.get(str(one.verdict), 0) + 1
             if progress is not None:
                 progress(one)
@@ -156,7 +156,7 @@ def measure(
     judged: list[Inspection] = []
     with KeptMaps() as drawn:
         for one in detector.inspect(dataset.test):
-            judged.append(dataclasses.replace(one, map=None))
+            judged.append(dataclasses.replace(one, map=None, seen=None))
             drawn.append(one.map)
             if run is not None:
                 run.add(one)

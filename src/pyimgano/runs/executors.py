@@ -12,7 +12,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pyimgano.errors import ParameterError
+from pyimgano.errors import ParameterError, was_interrupted
 from pyimgano.threads import budget, set_budget
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ def _end_with_parent() -> None:
 def _attempt(function: Callable[[J], R], job: J) -> Outcome[J, R]:
     try:
         return Outcome(job, function(job))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job's row says it
+    except Exception as error:  # whatever it is, the job's row says it
+        if was_interrupted(error):
+            raise
         return Outcome(job, error=" ".join(f"{type(error).__name__}: {error}".split()))
 
 

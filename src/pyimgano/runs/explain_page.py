@@ -116,7 +116,7 @@ def write_explanation(
         image, seen = detector.intake_.see(source), _seen(detector, source)
         if one.map is not None:
             limit = one.pixel_threshold
-            marked = overlay(image, one.map, limit, one.regions, max_side=_PANEL)
+            marked = overlay(image, one.map, limit, one.regions, max_side=_PANEL, seen=one.seen)
             pictures = [_png(_fit(image, _PANEL)), _png(marked)]
         shown = [
             _shown(i, place, (image, seen), explained, patches.get(i))
@@ -217,7 +217,7 @@ def crop(
 
 def _fit(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     flat = np.zeros(image.shape[:2], np.float32)
-    return overlay(image, flat, 1.0, alpha=0.0, max_side=side)
+    return overlay(image, flat, 1.0, max_side=side)
 
 
 def _png(image: NDArray[np.uint8]) -> str:

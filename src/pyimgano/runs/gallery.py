@@ -31,6 +31,7 @@ __all__ = [
     "data_uri",
     "jpeg",
     "link",
+    "partly",
     "pictures",
     "split",
     "thumbnails",
@@ -127,6 +128,11 @@ def pictures(folder: Path, rows: list[Row], galleries: int = 1) -> dict[str, lis
 
     encoded = zip(kept, prefetch(encode, kept), strict=True)
     return {row["overlay"]: found for row, found in encoded if found}
+
+
+def partly(rows: list[Row]) -> bool:
+    """Tell whether a picture shows a limit of what was judged."""
+    return any(row["overlay"] and row.get("seen", 1) < 1 for row in rows)
 
 
 def thumbnails(folder: Path, rows: list[Row]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, final, overload
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
+
+from pyimgano.lazy import Lazy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,7 @@ IN_MEMORY = 1 << 30
 
 
 @final
-class KeptMaps(Sequence["Map"]):
+class KeptMaps(Lazy["Map"]):
     """A growing sequence of float32 maps; beyond a limit they lie in an unnamed temporary file.
 
     They are not shortened to float16: that would merge scores, and the metrics are exact.
@@ -55,13 +56,7 @@ class KeptMaps(Sequence["Map"]):
     def __len__(self) -> int:
         return len(self._maps)
 
-    @overload
-    def __getitem__(self, index: int) -> Map: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Map]: ...
-    def __getitem__(self, index: int | slice) -> Map | list[Map]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _item(self, index: int) -> Map:
         kept = self._maps[index]
         if not isinstance(kept, tuple):
             return kept

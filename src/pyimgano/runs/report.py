@@ -16,7 +16,7 @@ from pyimgano.inspection import Verdict
 from pyimgano.maps.overlay import encode_png, legend
 from pyimgano.runs.charts import SIDE, pro_chart, roc_chart
 from pyimgano.runs.facts import read_run
-from pyimgano.runs.gallery import choose, data_uri, link, pictures, thumbnails
+from pyimgano.runs.gallery import choose, data_uri, link, partly, pictures, thumbnails
 from pyimgano.runs.histogram import Histogram, histogram
 from pyimgano.runs.page import render
 from pyimgano.runs.report_facts import image_facts, model_facts
@@ -86,6 +86,7 @@ def _view(
         "side": SIDE,
         "scores": "" if chart is None else _scores(rows, threshold, chart),
         "sections": sections,
+        "partly": partly(rows),
         "pictures": pictures(folder, [row for section in sections for row in section.rows]),
         "thumbnails": thumbnails(folder, listed),
         "legend": data_uri("png", encode_png(legend(240, 12))),

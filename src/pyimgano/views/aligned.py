@@ -38,6 +38,8 @@ _TURNS = 72
 _RIVALS, _CLOSE = 6, 0.2  # turns that are tried further, and how far their correlation may be below
 _SMALL_TURNS = range(-12, 13, 4)  # degrees, of parts that are shifted
 _OFF = 0.25  # of the side that a shift may have
+_CLIPPED = 0.5  # of the values of an image that says nothing of its part
+_ASIDE = 0.15  # of the longer side that a part's centre may be off, by what touches it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,8 +135,8 @@ class Aligned:
         pose, wrong = self.find(look)
         if wrong > self.limit:
             raise ImageError(
-                f"does not align: residual {wrong:.2f}, good images up to {self.usual:.2f}; is it "
-                "the same part, complete in the image?"
+                f"does not align: residual {wrong:.2f}, good images up to {self.usual:.2f}; "
+                f"{_question(image)}"
             )
         moved = self.beyond(look, pose)
         if self.how == "shift" and moved > self.room:
@@ -168,10 +170,17 @@ class Aligned:
         return pose, mismatch(levels[-1], warp(look.edges, pose, self.template.shape))
 
     def _turns(self, look: Look, image: Level) -> list[Pose]:
-        """Return the poses of the most promising turns about the part's centre."""
+        """Return poses of the most promising turns, each also moved to where it fits best.
+
+        The centre may be off: what touches the part, such as a neighbour's shadow, belongs to it.
+        """
         middle, part = move(-self.centre[0], -self.centre[1]), move(*look.part.centre)
         poses = [part @ turned(2 * math.pi * k / _TURNS) @ middle for k in range(_TURNS)]
-        return _best(poses, self.levels[0], image, circular=True)
+        first = self.levels[0]
+        found = [
+            refine([first], [image], each) for each in _best(poses, first, image, circular=True)
+        ]
+        return [*found, *(_slid(pose, first, image) for pose in found)]
 
     def _shifts(self, image: Level) -> list[Pose]:
         """Return the rest, and phase correlation's shift, if it is near, with a small turn."""
@@ -221,6 +230,14 @@ class _Warped:
         return warp(mask.astype(np.float32), self.where, self.seen) >= 0.5
 
 
+def _question(image: NDArray[np.uint8]) -> str:
+    """Return what to look at in an image that does not align."""
+    clipped = float(((image == 0) | (image == 255)).mean())
+    if clipped > _CLIPPED:
+        return f"{100 * clipped:.0f} % of it is black or white: is the exposure right?"
+    return "is it the same part, complete in the image?"
+
+
 def _best(poses: list[Pose], level: Level, image: Level, *, circular: bool) -> list[Pose]:
     """Return the poses of a sequence that fit better than their neighbours, the best first."""
     fits = np.array([_fit(level, image, pose) for pose in poses])
@@ -228,6 +245,19 @@ def _best(poses: list[Pose], level: Level, image: Level, *, circular: bool) -> l
     peaks = np.flatnonzero((fits >= around[:-2]) & (fits >= around[2:]))
     kept = peaks[fits[peaks] >= fits.max() - _CLOSE]
     return [poses[k] for k in kept[np.argsort(-fits[kept], kind="stable")][:_RIVALS].tolist()]
+
+
+def _slid(pose: Pose, level: Level, image: Level) -> Pose:
+    """Return the pose near by, of the same turn, in which the template fits best."""
+    import cv2
+
+    height, width = level.image.shape
+    reach = round(_ASIDE * max(height, width))
+    size = (height + 2 * reach, width + 2 * reach)
+    seen = warp(image.image, level.local(pose) @ move(-reach, -reach), size)
+    fits = cv2.matchTemplate(seen, level.image, cv2.TM_CCOEFF_NORMED, mask=level.weight)
+    y, x = np.unravel_index(int(fits.argmax()), fits.shape)
+    return pose @ move(level.step * (int(x) - reach), level.step * (int(y) - reach))
 
 
 def _fit(level: Level, image: Level, pose: Pose) -> float:
