@@ -15,7 +15,8 @@ demo: $(DEMO)/installed
 
 test: $(TEST)/installed lint
 	$(TEST)/bin/coverage erase
-	$(TEST)/bin/coverage run -m pytest -m "not torch and not browser and not anomalib"
+	$(TEST)/bin/coverage run -m pytest -n auto --maxprocesses 4 --dist worksteal \
+	    -m "not torch and not browser and not anomalib"
 	$(TEST)/bin/coverage combine -q
 	$(TEST)/bin/coverage report
 

@@ -250,14 +250,16 @@ def test_a_noisy_background_is_sharpened_before_it_is_measured(monkeypatch):
     assert sum(measured) <= 3 * len(queries)
 
 
-def test_memory_stays_bounded():
+@pytest.mark.parametrize("threads", [1, 2])
+def test_memory_stays_bounded(threads, monkeypatch):
+    monkeypatch.setenv("PYIMGANO_THREADS", str(threads))
     bank = np.random.default_rng(4).normal(size=(20000, 64)).astype(np.float32)
     index = NumpyIndex().fit(bank)
     tracemalloc.start()
     index.kneighbors(bank[:3000], 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 40e6
+    assert peak < threads * 40e6
 
 
 @pytest.mark.parametrize("name", ["numpy", "faiss"])

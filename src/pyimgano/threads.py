@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["budget", "set_budget", "side_by_side"]
 
-_BRING_BLAS = {"numpy", "scipy.linalg", "torch"}  # each one of its own
+_BRING_BLAS = {"numpy", "scipy.linalg", "torch", "faiss", "sklearn"}  # each one of its own
 
 _limiting = threading.Lock()
 

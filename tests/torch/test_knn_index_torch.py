@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.torch
 
+pytest.importorskip("torch.nn")  # this folder alone would do for "torch"
 torch = pytest.importorskip("torch")
 
 from pyimgano import testing  # noqa: E402
