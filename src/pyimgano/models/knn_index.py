@@ -80,8 +80,9 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
 class NumpyIndex:
     """Exact nearest neighbours with numpy alone; the oracle of all other indexes.
 
-    Beyond the bank it takes 24 bytes a row, two tiles of rows and some 30 MB a thread, more where many rows
-    tie; and where a few axes carry most of the bank, a short form of each row in at most 97 bytes.
+    Beyond the bank it takes 24 bytes a row; a thread takes two tiles of rows and some 30 MB, more
+    where many rows tie; and where a few axes carry most of the bank, there is a short form of each
+    row in at most 97 bytes.
     """
 
     def __init__(self) -> None:
