@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyimgano.models import _exact_search, _sketch
+from pyimgano.models import _exact_search, _shortlist, _sketch
 from pyimgano.models.knn_index import NumpyIndex
 from pyimgano.testing import check_index
 from test_knn_index import KINDS, brute, points, searches
@@ -41,7 +41,7 @@ def assert_sound(sketch, held, bank, queries):
     limit = _exact_search._limit
     found = np.stack(
         [
-            limit(_exact_search.Nearest(column[:, None] ** 2, None), offset, error)[:, 0]
+            limit(_shortlist.Nearest(column[:, None] ** 2, None), offset, error)[:, 0]
             for column in distance.T
         ],
         axis=1,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from pyimgano.models._bounds import centred, fold_queries, fold_rows, norms_of
+from pyimgano.models._shortlist import Nearest
 from pyimgano.threads import budget, side_by_side
 
 if TYPE_CHECKING:
@@ -97,32 +98,6 @@ class Bank:
             gap = np.subtract(*pair, dtype=np.float64)
             np.einsum("ij,ij->i", gap, gap, out=squared[part])
         return squared
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Nearest:
-    """The k nearest rows so far of each query, by distance, then index; updated in place."""
-
-    squared: NDArray[np.float64]
-    indices: Indices
-
-    @classmethod
-    def none(cls, n: int, k: int) -> Self:
-        """Return n empty lists of k."""
-        return cls(np.full((n, k), np.inf), np.full((n, k), np.iinfo(np.int64).max))
-
-    def add(self, which: Indices, indices: Indices, squared: NDArray[np.float64]) -> None:
-        """Enter the measured pairs (which, indices)."""
-        k = self.squared.shape[1]
-        touched = np.unique(which)
-        which = np.concatenate([np.repeat(touched, k), which])
-        indices = np.concatenate([self.indices[touched].ravel(), indices])
-        squared = np.concatenate([self.squared[touched].ravel(), squared])
-        order = np.lexsort((indices, squared, which))
-        first = np.searchsorted(which[order], touched)
-        kept = order[first[:, None] + np.arange(k)]
-        self.squared[touched] = squared[kept]
-        self.indices[touched] = indices[kept]
 
 
 class Short(Protocol):
@@ -233,8 +208,10 @@ class _Tile:
         _hide(self.lower, self.bank, self.exclude, self.chosen)
         for pairs in self.known:
             self.lower[pairs] = np.inf
-        np.less_equal(self.lower, _limit(self.nearest, offset, error), out=self.within)
-        if np.count_nonzero(self.within) > self.most:
+        known = self.nearest.squared[:, -1].min() < np.inf  # else nothing is ruled out
+        if known:
+            np.less_equal(self.lower, _limit(self.nearest, offset, error), out=self.within)
+        if not known or np.count_nonzero(self.within) > self.most:
             seeds = _smallest(self.lower, self.nearest.squared.shape[1])
             self._enter(*seeds)
             self.lower[seeds] = np.inf

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self, final
 import numpy as np
 
 from pyimgano.models._bounds import centred
-from pyimgano.models._exact_search import Bank, Nearest, search
+from pyimgano.models._exact_search import Bank, search
 from pyimgano.models._nearest import bank_of, checked, fitted, visible
+from pyimgano.models._shortlist import Nearest
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
