@@ -88,10 +88,10 @@ def judged(name: str, side: int) -> Callable[[], Any]:
 
 
 def growth() -> dict[str, dict[str, Any]]:
-    images = parts(200)
+    images = parts(100)
     found = {
         f"fit {name}, by images": curve(
-            (25, 50, 100, 200),
+            (25, 50, 100),
             lambda n, name=name: lambda: create_detector(name, **CORE).fit(images[:n]),
         )
         for name in DETECTORS
