@@ -36,9 +36,10 @@ DETECTORS = ("vision_default", "vision_patchcore", "vision_padim")
 CORE = {"extractor": "handcrafted"}
 PEAK = """
 import resource, sys, pyimgano
+from pyimgano.runs.evaluate import predict
 detector = pyimgano.load(sys.argv[1])
 paths = sys.argv[4:] * (int(sys.argv[3]) // len(sys.argv[4:]))
-pyimgano.runs.evaluate.predict(detector, paths, sys.argv[2])
+predict(detector, paths, sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -115,7 +116,7 @@ def growth() -> dict[str, dict[str, Any]]:
     return found
 
 
-def peaks(counts: Sequence[int]) -> dict[str, Any]:
+def peaks(counts: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, dict[str, str]]:
     """Return the peak memory of judging so many images."""
     with tempfile.TemporaryDirectory() as folder:
         data = write_demo(Path(folder) / "data", n_train=30, n_good=10, n_defect=10)
@@ -131,19 +132,24 @@ def peaks(counts: Sequence[int]) -> dict[str, Any]:
             )
             told[f"{count:,}"] = f"{done.stdout.split()[-1]} MB"
     print(told, flush=True)
-    return {"seconds": "", "exponent": "", "note": ", ".join(f"{k}: {v}" for k, v in told.items())}
+    return {"vision_padim at 128 x 128": {f"{count} images": mb for count, mb in told.items()}}
+
+
+PARTS = {"growth": growth, "peak memory of predict": peaks}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", choices=PARTS, help="measure this alone, keep the other")
     given = parser.parse_args()
-    found = growth()
-    found["peak memory of predict, by images"] = peaks((100, 1_000, 10_000))
+    found = {name: part() for name, part in PARTS.items() if given.only in {None, name}}
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.split(":")[1].strip() for line in told if "model name" in line), "unknown")
-    record = {"environment": {"cpu": cpu, "cores": os.cpu_count()}, "sets": {"growth": found}}
+    record = {"environment": {"cpu": cpu, "cores": os.cpu_count()}, "sets": found}
     if given.write:
+        before = json.loads(RESULT.read_text()) if RESULT.exists() else {"sets": {}}
+        record["sets"] = {**before["sets"], **found}
         RESULT.write_text(json.dumps(record, indent=1) + "\n")
 
 
