@@ -40,7 +40,7 @@ test-anomalib: $(ANOMALIB)/installed
 test-browser: $(TEST)/playwright
 	$(TEST)/bin/python -m pytest -m browser tests/browser
 
-# Every hot path against its peers, each in one process; results in benchmarks/speed/results.
+# Every hot path against its peers, side by side; results in benchmarks/speed/results.
 bench: $(TEST)/installed $(ANOMALIB)/installed
 	for name in metrics knn coreset; do \
 	    $(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \

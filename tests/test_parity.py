@@ -70,6 +70,12 @@ def test_calibration_images_take_part():
     assert lower.parity_.n == 12
 
 
+def test_another_threshold_is_not_told_of():
+    lower = fitted("bf16")
+    lower.calibrate([texture(900 + i) for i in range(8)])
+    assert "parity_" not in vars(lower)
+
+
 def test_a_threshold_of_zero_is_no_division():
     found = compare_precision((np.zeros(3), 0.0), (np.array([0.0, 0.0, 1.0]), 0.0), "bf16")
     assert (found.largest, found.flips) == (1.0, 1)

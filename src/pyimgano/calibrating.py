@@ -85,6 +85,7 @@ class Calibrating(Batchwise, Learned):
         return readings
 
     def _set_threshold(self, readings: Sequence[Reading], goods: Goods, method: str) -> None:
+        vars(self).pop("parity_", None)  # it told of another threshold
         names, scores = self._scored(readings, goods)
         tuned = vars(self).get("tuned_")
         each = one_a_group(scores, goods.groups)

@@ -292,7 +292,7 @@ class Detector(Calibrating, Estimator):
         Raises
         ------
         ParameterError, NotFittedError, InputError
-            If there is nothing to judge, or to judge it with.
+            At once, if there is nothing to judge, or to judge it with.
         """
         if batch_size < 1:
             raise ParameterError(f"batch_size must be at least 1, got {batch_size}")

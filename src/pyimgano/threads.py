@@ -67,9 +67,9 @@ def set_budget(threads: int) -> None:
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Map in order, as many items at once as the budget allows.
 
-    Meanwhile a product of matrices has one thread: its own threads wait for each other without
-    rest, and where another program needs a core, for long. One item, or a budget of one, starts
-    no thread.
+    Meanwhile a product of matrices has one thread: threads of BLAS that wait for each other keep
+    their cores busy, and wait for long where another program wants one, too. One item, or a budget
+    of one, starts no thread.
     """
     count = min(budget(), len(items))
     if count < 2:

@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 from pyimgano import testing  # noqa: E402
 from pyimgano.models import _torch_search  # noqa: E402
 from pyimgano.models._bounds import centred  # noqa: E402
+from pyimgano.models._proposals import Asked  # noqa: E402
 from pyimgano.models.knn_index import NumpyIndex, TorchIndex, create_index  # noqa: E402
 from test_knn_index import KINDS, brute, points, searches  # noqa: E402
 
@@ -63,7 +64,7 @@ def test_no_row_that_is_not_proposed_is_nearer_than_the_bound(precision, case):
     index = TorchIndex().fit(bank)
     width = max(1, len(bank) // 3)
     shifted, norms = centred(queries, index._bank.shift)
-    indices, bound = index._propose(shifted, norms, width, None)
+    indices, bound = index._propose(Asked(shifted, norms, width, None))
     gap = bank.astype(np.float64)[None] - queries.astype(np.float64)[:, None]
     squared = (gap**2).sum(axis=2)
     np.put_along_axis(squared, indices, np.inf, axis=1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pyimgano.errors import ArchiveError, ParameterError
 from pyimgano.features._weights import DAMAGE
+from pyimgano.features.base import FP32
 from pyimgano.optional import require
 
 __all__ = ["PRECISIONS", "VARIABLE", "absent", "found_at", "load_checkpoint", "located"]
@@ -20,7 +21,7 @@ __all__ += ["read_checkpoint", "sha256_of", "weights_folder"]
 VARIABLE = "PYIMGANO_WEIGHTS"
 """Environment variable: a folder in which a weight file is looked for that is not where it was."""
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = (FP32, "bf16")
 
 _CHUNKED = re.compile(r"^blocks\.\d+\.(\d+)\.")
 _LAYER = re.compile(r"\.mlp\.(fc\d)\.")

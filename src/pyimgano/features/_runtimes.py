@@ -94,9 +94,8 @@ def _by_onnxruntime(path: Path, threads: int, _precision: str) -> Graph:
 def _by_openvino(path: Path, threads: int, precision: str) -> Graph:
     openvino = require("openvino", extra="openvino", purpose="extractor 'onnx' on OpenVINO")
     settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[
-            precision
-        ],  # it would take bf16 by itself where there is AMX
+        # It would take bf16 by itself where there is AMX.
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
     }

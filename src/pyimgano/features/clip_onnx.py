@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,8 +70,13 @@ class ClipOnnx:
 
     @property
     def _patches(self) -> OnnxFile:
-        given = OnnxFile(path=self.path, output=self.tokens, runtime=self.runtime)
-        return replace(given, mean=self.mean, deviation=self.deviation)
+        return OnnxFile(
+            path=self.path,
+            output=self.tokens,
+            mean=self.mean,
+            deviation=self.deviation,
+            runtime=self.runtime,
+        )
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchFeatures]:
         """Return the patches of images, one grid (h, w, d) an image; see `OnnxFile.embed`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.models._exact_search import Bank
-    from pyimgano.models._proposals import Proposed
+    from pyimgano.models._proposals import Asked, Proposed
 
 
 _log = logging.getLogger(__name__)
@@ -32,15 +32,23 @@ def _faiss() -> ModuleType:
     return require("faiss", extra="faiss", purpose="index 'faiss'")
 
 
-@final
-@INDEXES.register(
-    "faiss",
-    Metadata(
-        summary="Exact: faiss proposes, the error bound decides, numpy settles the rest.",
-        paper="Johnson, Douze, Jegou, arXiv 1702.08734",
+def _about(summary: str, paper: str, *, exact: bool = True) -> Metadata:
+    return Metadata(
+        summary=summary,
+        paper=paper,
         licence="MIT",
         extra="faiss",
         modules=("faiss",),
+        exact=exact,
+    )
+
+
+@final
+@INDEXES.register(
+    "faiss",
+    _about(
+        "Exact: faiss proposes, the error bound decides, numpy settles the rest.",
+        "Johnson, Douze, Jegou, arXiv 1702.08734",
     ),
 )
 class FaissIndex(ProposingIndex):
@@ -54,16 +62,11 @@ class FaissIndex(ProposingIndex):
         self._flat.add(centred(bank.rows, bank.shift)[0])
         self._farthest = bank.norms.max()
 
-    def _propose(
-        self,
-        shifted: NDArray[np.float32],
-        norms: NDArray[np.float64],
-        width: int,
-        seen: NDArray[np.bool_] | None,
-    ) -> Proposed:
-        params = _faiss().SearchParameters(**_selected(seen))
-        near, found = self._flat.search(shifted, width, params=params)
-        return found, near[:, -1] - slack(shifted.shape[1]) * (norms + self._farthest) ** 2
+    def _propose(self, asked: Asked) -> Proposed:
+        params = _faiss().SearchParameters(**_selected(asked.seen))
+        near, found = self._flat.search(asked.shifted, asked.width, params=params)
+        error = slack(asked.shifted.shape[1]) * (asked.norms + self._farthest) ** 2
+        return found, near[:, -1] - error
 
 
 def _selected(seen: NDArray[np.bool_] | None) -> dict[str, Any]:
@@ -112,26 +115,18 @@ class ApproximateIndex(ProposingIndex):
         _log.info("%s finds %.1f %% of nearest rows", type(self).__name__, 100 * self.recall_)
 
     @final
-    def _propose(
-        self,
-        shifted: NDArray[np.float32],
-        norms: NDArray[np.float64],  # noqa: ARG002 - nothing is proven
-        width: int,
-        seen: NDArray[np.bool_] | None,
-    ) -> Proposed:
-        _, found = self._rough.search(shifted, width, params=self._effort(width, seen))
+    def _propose(self, asked: Asked) -> Proposed:
+        effort = self._effort(asked.width, asked.seen)
+        _, found = self._rough.search(asked.shifted, asked.width, params=effort)
         return found, np.where((found >= 0).all(axis=1), np.inf, -np.inf)
 
 
 @final
 @INDEXES.register(
     "faiss_hnsw",
-    Metadata(
-        summary="Approximate: a graph of neighbours in faiss; recall is measured when it is made.",
-        paper="Malkov, Yashunin, arXiv 1603.09320",
-        licence="MIT",
-        extra="faiss",
-        modules=("faiss",),
+    _about(
+        "Approximate: a graph of neighbours in faiss; recall is measured when it is made.",
+        "Malkov, Yashunin, arXiv 1603.09320",
         exact=False,
     ),
 )
@@ -150,12 +145,9 @@ class HnswIndex(ApproximateIndex):
 @final
 @INDEXES.register(
     "faiss_ivf",
-    Metadata(
-        summary="Approximate: an eighth of all cells in faiss; recall is measured when it is made.",
-        paper="Jegou, Douze, Schmid, PAMI 2011",
-        licence="MIT",
-        extra="faiss",
-        modules=("faiss",),
+    _about(
+        "Approximate: an eighth of all cells in faiss; recall is measured when it is made.",
+        "Jegou, Douze, Schmid, PAMI 2011",
         exact=False,
     ),
 )

@@ -68,7 +68,10 @@ def _of_few(
 def place_distances(
     features: NDArray[np.float32], places: Places, regularisation: float
 ) -> NDArray[np.float32]:
-    """Return the Mahalanobis distances (n, h, w) of features (n, h, w, d)."""
+    """Return the Mahalanobis distances (n, h, w) of features (n, h, w, d).
+
+    ``regularisation`` is that of `fit_places`.
+    """
     mean, whitener = places
     few = whitener.shape[2] // 2 if whitener.shape[2] < whitener.shape[3] else 0
     maps = np.empty(features.shape[:3], np.float32)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalSearch"]
 
 _COLUMNS = 4
-_PRODUCT = 1 << 18  # multiplications up to which a BLAS does not start threads of its own
+_PRODUCT = 1 << 18  # multiplications: more leave the cache, and start threads of BLAS if it may
 _FAR = np.float32(-1e30)
 
 

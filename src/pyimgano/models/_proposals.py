@@ -8,7 +8,7 @@ neighbours are those of `pyimgano.models.knn_index.NumpyIndex` too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, NamedTuple, Self, final
 
 import numpy as np
 
@@ -27,6 +27,27 @@ if TYPE_CHECKING:
     Proposed = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
+class Asked(NamedTuple):
+    """What rows are to be proposed for.
+
+    Parameters
+    ----------
+    shifted : ndarray of float32, shape (m, d)
+        Centred queries.
+    norms : ndarray of float64, shape (m,)
+        Theirs.
+    width : int
+        How many rows each.
+    seen : ndarray of bool, shape (n,), or None
+        The rows that they may see; None: all.
+    """
+
+    shifted: NDArray[np.float32]
+    norms: NDArray[np.float64]
+    width: int
+    seen: NDArray[np.bool_] | None
+
+
 class ProposingIndex(ABC):
     """An index whose rows are proposed by `_propose`."""
 
@@ -40,16 +61,8 @@ class ProposingIndex(ABC):
         """Take the centred rows."""
 
     @abstractmethod
-    def _propose(
-        self,
-        shifted: NDArray[np.float32],
-        norms: NDArray[np.float64],
-        width: int,
-        seen: NDArray[np.bool_] | None,
-    ) -> Proposed:
-        """Propose rows for centred queries (m, d) of known norms.
-
-        ``seen`` marks the rows that the queries may see; None: all.
+    def _propose(self, asked: Asked) -> Proposed:
+        """Propose rows.
 
         Returns
         -------
@@ -93,8 +106,7 @@ class ProposingIndex(ABC):
         if bank.groups is not None and left < len(bank.rows):
             seen = np.not_equal(bank.groups, group)
         width = min(left, nearest.squared.shape[1] + self.spare)
-        shifted, norms = centred(queries[own], bank.shift)
-        indices, bound = self._propose(shifted, norms, width, seen)
+        indices, bound = self._propose(Asked(*centred(queries[own], bank.shift), width, seen))
         there = indices >= 0
         which, found = np.repeat(own, there.sum(axis=1)), indices[there]
         nearest.add(which, found, bank.measure(queries, which, found))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimgano.models._exact_search import Bank
-    from pyimgano.models._proposals import Proposed
+    from pyimgano.models._proposals import Asked, Proposed
 
 _CPU_FACTS = Path("/proc/cpuinfo")
 _PRODUCT_ELEMENTS = 1 << 24
@@ -64,14 +64,8 @@ class TorchIndex(ProposingIndex):
     def _sent(self, rows: NDArray[np.float32]) -> Any:
         return _torch().from_numpy(rows).to(self._device, self._type)
 
-    def _propose(
-        self,
-        shifted: NDArray[np.float32],
-        norms: NDArray[np.float64],
-        width: int,
-        seen: NDArray[np.bool_] | None,
-    ) -> Proposed:
-        torch = _torch()
+    def _propose(self, asked: Asked) -> Proposed:
+        torch, (shifted, norms, width, seen) = _torch(), asked
         error = self._error(shifted.shape[1])
         squared = (1 - error) * self._norms**2
         if seen is not None:

@@ -41,11 +41,11 @@ def create_index(name: str = "auto") -> NearestNeighborIndex:
     ----------
     name : str
         ``"numpy"``, ``"faiss"``, ``"torch"``, the approximate ``"faiss_hnsw"`` and ``"faiss_ivf"``,
-        or ``"auto"``: numpy, unless a timing of a part of a
-        large bank (16 million numbers and more) finds faiss, if it is installed, or torch, if it
-        is imported already, in less than 0.8 of its time on this machine. On one thread numpy took
-        the least, or at most a fifteenth more, wherever 100 and more queries came at once
-        (``benchmarks/speed/knn.py``); faiss is six times as fast for a single query.
+        or ``"auto"``: numpy, unless a timing of a part of a large bank (16 million numbers and
+        more) finds faiss, if it is installed, or torch, if it is imported already, in less than
+        0.8 of its time on this machine. On one thread numpy took the least, or at most a fifteenth
+        more, wherever 100 and more queries came at once (``benchmarks/speed/knn.py``); faiss is
+        six times as fast for a single query.
 
     Returns
     -------
