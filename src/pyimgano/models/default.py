@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Default"]
 
-PLAIN, DEEP, UNIT, PLACE, WHOLE = "handcrafted", "network", "direction", "place", "whole"
-_AXES = {PLAIN: 48, DEEP: 64, UNIT: 64}
+PLAIN, DEEP, PLACE, WHOLE = "handcrafted", "network", "place", "whole"
+_AXES = {PLAIN: 48, DEEP: 64}
 _SAMPLE = 60_000
 _BATCH = 8
 _LEAST = 1e-6
@@ -67,11 +67,11 @@ class _Learned:
 class Default(_Learned, FeatureDetector):
     """A fusion of what is good at small defects, at misplaced ones and at large ones.
 
-    Each member measures a distance to the good images: ``handcrafted``, ``network`` and
-    ``direction`` that of a patch to the nearest good patch within ``reach`` cells of its place, in
-    principal axes of the handcrafted channels, of the network's, and of the network's at length 1;
-    ``place`` the Mahalanobis distance to the Gaussian at the place (PaDiM); ``whole`` that of the
-    mean of all cells (covariance shrunk as by Ledoit and Wolf). Of a map, the mean of its highest
+    Each member measures a distance to the good images: ``handcrafted`` and ``network`` that of a
+    patch to the nearest good patch within ``reach`` cells of its place, in principal axes of the
+    handcrafted channels and of the network's; ``place`` the Mahalanobis distance to the Gaussian
+    at the place (PaDiM); ``whole`` that of the mean of all cells, in all channels (covariance
+    shrunk as by Ledoit and Wolf). Of a map, the mean of its highest
     ``top`` share counts. So many spreads as the logarithm lies above the median of the good images
     out of sample, so much does a member say; the score is the mean of the members, ``whole`` with
     the weight ``whole``. The map is that of the network's patches, or of the handcrafted ones.
@@ -122,7 +122,7 @@ class Default(_Learned, FeatureDetector):
         kept = np.unique(np.linspace(0, n - 1, min(n, self.max_images)).round().astype(np.int64))
         self.kept_ = kept
         self._learn_axes(features[kept])
-        seen, vectors = self._seen(features[kept]), self._vectors(features)
+        seen, vectors = self._seen(features[kept]), _vectors(features)
         self.levels_ = {}
         found: dict[str, NDArray[Any]] = {}
         for block in np.unique(blocks) if n > 1 else ():
@@ -157,14 +157,8 @@ class Default(_Learned, FeatureDetector):
         """Split standardised features (..., d) into what each kind of member sees."""
         named = self.extractor_.fingerprint.startswith(("handcrafted", "fused_lite0"))
         cut = len(CHANNELS) if named else 0
-        found = {PLAIN: features[..., :cut]} if cut else {}
-        if cut < features.shape[-1]:
-            found[DEEP] = features[..., cut:]
-            dead = self.scale_[cut:] == 0
-            raw = found[DEEP] / np.where(dead, 1, self.scale_[cut:]) + self.center_[cut:]
-            length = np.sqrt(np.einsum("...d,...d->...", raw, raw))[..., None]
-            found[UNIT] = raw / np.maximum(length, np.float32(1e-12))
-        return found
+        families = {PLAIN: features[..., :cut], DEEP: features[..., cut:]}
+        return {name: values for name, values in families.items() if values.shape[-1]}
 
     def _seen(self, features: NDArray[np.float32]) -> Grids:
         families = self._families(features).items()
@@ -175,10 +169,6 @@ class Default(_Learned, FeatureDetector):
         if DEEP in seen:
             seen[PLACE] = _smoothed(seen[DEEP])
         return seen
-
-    def _vectors(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        first = next(iter(self._families(features[:1]).values())).shape[-1]
-        return np.asarray(features[..., :first].mean(axis=(1, 2), dtype=np.float64))
 
     def _compare(self, seen: Grids, vectors: NDArray[np.float64]) -> _Model:
         """Learn from what is seen of some images; rounded as the model file will hold it."""
@@ -202,7 +192,7 @@ class Default(_Learned, FeatureDetector):
         found: dict[str, NDArray[Any]] = {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]
         }
-        found[WHOLE] = whole_distances(self._vectors(features), model.whole)
+        found[WHOLE] = whole_distances(_vectors(features), model.whole)
         return found
 
     # How they agree -------------------------------------------------------------------------
@@ -240,9 +230,8 @@ class Default(_Learned, FeatureDetector):
         says = {name: self._says(name, part) for name, part in found.items()}
         whole = says.pop(WHOLE)
         scores = (1 - self.whole) * np.mean(list(says.values()), axis=0) + self.whole * whole
-        drawn = [name for name in (DEEP, UNIT) if name in found] or [PLAIN]
-        maps = [self._stands(name, found[name]) for name in drawn]
-        return PatchScores(sum(maps[1:], maps[0]) / np.float32(len(maps)), np.asarray(scores))
+        drawn = DEEP if DEEP in found else PLAIN
+        return PatchScores(self._stands(drawn, found[drawn]), np.asarray(scores))
 
     def _explain(
         self, image: NDArray[np.uint8], places: Sequence[tuple[float, float]]
@@ -302,6 +291,11 @@ class Default(_Learned, FeatureDetector):
 
 def _search(bank: NDArray[np.float16], reach: int) -> LocalSearch:
     return LocalSearch.of(bank.astype(np.float32).transpose(2, 0, 1, 3), reach)
+
+
+def _vectors(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of all cells, (n, d)."""
+    return np.asarray(features.mean(axis=(1, 2), dtype=np.float64))
 
 
 def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.registry import VALUES, Metadata
+from pyimgano.threads import side_by_side
 from pyimgano.views.aligned import Aligned, Look
 from pyimgano.views.base import Whole
 from pyimgano.views.foreground import PLAIN
@@ -91,12 +92,14 @@ def _learn(
     count = len(looks)
     if count < 2:
         return replace(first, limit=_ALONE, usual=_ALONE), np.zeros(0), 1.0
-    poses = [first.find(look)[0] for look in looks]
+    poses = [found[0] for found in side_by_side(first.find, looks)]
     mean, weight = _mean(looks, poses, first)
-    found = []
-    for look, pose in zip(looks, poses, strict=True):
-        others = (count * mean - warp(look.edges, pose, mean.shape)) / (count - 1)
-        found.append(replace(first, template=_rounded(others), weight=weight).find(look))
+
+    def held_out(pair: tuple[Look, Pose]) -> tuple[Pose, float]:
+        others = (count * mean - warp(pair[0].edges, pair[1], mean.shape)) / (count - 1)
+        return replace(first, template=_rounded(others), weight=weight).find(pair[0])
+
+    found = side_by_side(held_out, list(zip(looks, poses, strict=True)))
     wrong = np.array([each[1] for each in found])
     poses = [each[0] for each in found]
     mean, weight = _mean(looks, poses, first)

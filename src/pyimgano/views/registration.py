@@ -43,6 +43,7 @@ _CUTOFF = 4.685  # Tukey's, in robust standard deviations
 _LEAST_GAIN = 0.2
 _FAR = 0.15  # of the longer side
 _BLOCKS = 6  # a side
+_ENOUGH = 4096  # pixels for a spread
 
 
 def move(x: float, y: float) -> Pose:
@@ -124,6 +125,19 @@ class Level:
         parts += [x * down - y * right, x * right + y * down]
         return np.stack([part.ravel() for part in parts], axis=1).astype(np.float32)
 
+    @cached_property
+    def light(self) -> Grey:
+        """What turns an image (h * w,) into gain and offset of its light: (2, h * w)."""
+        light = self.columns[:, :2].astype(np.float64)
+        weighted = (light * self.weight.ravel()[:, None]).T
+        return (np.linalg.pinv(weighted @ light, rcond=1e-9) @ weighted).astype(np.float32)
+
+    @cached_property
+    def counted(self) -> NDArray[np.int64]:
+        """Where pixels count, as places in (h * w,); of many so many that a median is sure."""
+        places = np.flatnonzero(self.weight > 0)
+        return places[:: -(-len(places) // _ENOUGH) or 1]
+
 
 def refine(levels: Sequence[Level], images: Sequence[Level], pose: Pose) -> Pose:
     """Refine a pose level by level, coarsest first, in an image at the same resolutions.
@@ -193,17 +207,12 @@ def _change(level: Level, seen: Grey) -> tuple[float, float, float, float]:
     columns, weight, values = level.columns, level.weight.ravel(), seen.ravel()
     if float(weight.sum()) < _COARSEST:
         return 0.0, 0.0, 0.0, 0.0
-    light = columns[:, :2] @ _solve(columns[:, :2], weight, values).astype(np.float32)
-    left = values - light
-    spread = 1.4826 * float(np.median(np.abs(left[weight > 0]))) + 1e-3
+    left = values - columns[:, :2] @ (level.light @ values)
+    spread = 1.4826 * float(np.median(np.abs(left[level.counted]))) + 1e-3
     tukey = np.square(np.maximum(1 - np.square(left / (_CUTOFF * spread)), 0))
-    gain, _, x, y, turn, growth = _solve(columns, weight * tukey, values).tolist()
+    weighted = (columns * (weight * tukey)[:, None]).T
+    normal, wanted = (weighted @ each for each in (columns, values))
+    solved = np.linalg.lstsq(normal.astype(np.float64), wanted.astype(np.float64), rcond=1e-9)[0]
+    gain, _, x, y, turn, growth = solved.tolist()
     gain = max(gain, _LEAST_GAIN)
     return x / gain, y / gain, turn / gain, growth / gain
-
-
-def _solve(columns: Grey, weight: Grey, values: Grey) -> NDArray[np.float64]:
-    weighted = columns * weight[:, None]
-    normal = (weighted.T @ columns).astype(np.float64)
-    wanted = (weighted.T @ values).astype(np.float64)
-    return np.asarray(np.linalg.lstsq(normal, wanted, rcond=1e-9)[0], np.float64)
