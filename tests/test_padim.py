@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes import TinyExtractor
 from pyimgano.detector_contract import texture
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.maps.upsample import upsample
-from pyimgano.models._gaussian import fit_places, place_distances
+from pyimgano.models import _gaussian
+from pyimgano.models._gaussian import fit_places, held_out_distances, place_distances
 from pyimgano.models.padim import PaDiM
 
 if TYPE_CHECKING:
@@ -81,6 +84,21 @@ def test_held_out_scores_are_those_of_a_refit_without_the_block() -> None:
         exact = mahalanobis(everything[BLOCKS[i] != BLOCKS], everything[i], 0.01)
         drawn = upsample(exact.astype(np.float32), (96, 96), sigma=4.0)
         assert fitted.decision_scores_[i] == pytest.approx(drawn.max(), rel=1e-4)
+
+
+@given(count=st.integers(1, 6), sizes=st.lists(st.integers(1, 5), min_size=2, max_size=4))
+def test_leaving_a_block_out_of_the_sums_is_leaving_it_out(count: int, sizes: list[int]) -> None:
+    generator = np.random.default_rng(sum(sizes))
+    blocks = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    features = generator.normal(3, 1, (len(blocks), 2, 5, count)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:  # so that columns are taken two at a time
+        patch.setattr(_gaussian, "_AT_ONCE", 2 * 8 * count**2 * len(sizes))
+        found = held_out_distances(features, blocks, 0.1)
+    for block in range(len(sizes)):
+        held = blocks == block
+        places = fit_places(features[~held], 0.1)
+        expected = place_distances(features[held], places, 0.1)
+        np.testing.assert_allclose(found[held], expected, rtol=1e-3)
 
 
 def test_channels_are_drawn_once_and_saved() -> None:

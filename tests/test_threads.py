@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -103,3 +104,19 @@ def test_a_product_has_one_thread_while_somebody_works_side_by_side() -> None:
 def test_an_error_lifts_the_limit() -> None:
     with pytest.raises(ZeroDivisionError):
         threads.side_by_side(lambda item: 1 // item, range(3))
+
+
+def test_opencv_has_one_thread_meanwhile_and_its_own_number_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        assert threads.side_by_side(lambda _: cv2.getNumThreads(), range(3)) == [1, 1, 1]
+        assert cv2.getNumThreads() == 3
+        with pytest.raises(ZeroDivisionError):
+            threads.side_by_side(lambda item: 1 // item, range(3))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

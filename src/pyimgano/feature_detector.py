@@ -37,7 +37,7 @@ SIGMAS = (2.0, 4.0, 8.0, 16.0)
 AREAS = (0.0001, 0.001)
 AGGREGATIONS = (Maximum(), TopMean(0.001), TopMean(0.01))
 _BATCH = 8
-_SPILL_BYTES = 4 << 30
+_SPILL_BYTES = 1 << 30
 
 
 class PatchScores(NamedTuple):

@@ -67,28 +67,34 @@ def set_budget(threads: int) -> None:
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Map in order, as many items at once as the budget allows.
 
-    Meanwhile a product of matrices has one thread: threads of BLAS that wait for each other keep
-    their cores busy, and wait for long where another program wants one, too. One item, or a budget
-    of one, starts no thread.
+    Meanwhile a product of matrices and a step of OpenCV have one thread: threads that wait for each
+    other keep their cores busy, and wait for long where another program wants one, too. One item,
+    or a budget of one, starts no thread.
     """
     count = min(budget(), len(items))
     if count < 2:
         return [function(item) for item in items]
-    with _one_thread_a_product(), ThreadPoolExecutor(count) as pool:
+    with _one_thread_a_step(), ThreadPoolExecutor(count) as pool:
         return list(pool.map(function, items))
 
 
 @contextmanager
-def _one_thread_a_product() -> Iterator[None]:
-    """Limit BLAS, which belongs to the process: one who works side by side does it for all."""
+def _one_thread_a_step() -> Iterator[None]:
+    """Limit what belongs to the process: one who works side by side does it for all."""
     if not _limiting.acquire(blocking=False):
         yield
         return
+    cv2: Any = sys.modules.get("cv2")
+    before = cv2.getNumThreads() if cv2 else 1
     try:
+        if before != 1:
+            cv2.setNumThreads(1)
         loaded = frozenset(_BRING_BLAS.intersection(sys.modules))
         with _controller(loaded).limit(limits=1, user_api="blas"):
             yield
     finally:
+        if before != 1:
+            cv2.setNumThreads(before)
         _limiting.release()
 
 

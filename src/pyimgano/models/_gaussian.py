@@ -14,9 +14,22 @@ if TYPE_CHECKING:
     Places = tuple[NDArray[np.float32], NDArray[np.float32]]
     Whole = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-__all__ = ["fit_places", "fit_whole", "place_distances", "whole_distances"]
+__all__ = [
+    "fit_places",
+    "fit_whole",
+    "held_out_distances",
+    "is_few",
+    "place_distances",
+    "whole_distances",
+]
 
+_AT_ONCE = 1 << 25  # bytes of products of blocks
 _FEW = 4  # channels to one image from which on the directions of the images take less room
+
+
+def is_few(images: int, channels: int) -> bool:
+    """Tell whether a Gaussian of so many images is kept as their directions alone."""
+    return _FEW * images <= channels
 
 
 def fit_places(features: NDArray[np.float32], regularisation: float) -> Places:
@@ -30,7 +43,7 @@ def fit_places(features: NDArray[np.float32], regularisation: float) -> Places:
     n, height, width, count = features.shape
     # In C order, as after loading: the order decides how sums are rounded.
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32, order="C")
-    few = _FEW * n <= count
+    few = is_few(n, count)
     whitener = np.empty((height, width, 2 * n if few else count, count), np.float32)
     whitened = _of_few if few else _of_many
 
@@ -49,9 +62,9 @@ def _of_many(
 
     _, count, n = centred.shape
     covariance = np.matmul(centred, centred.transpose(0, 2, 1)) / np.float64(max(n - 1, 1))
-    covariance += regularisation * np.eye(count)
+    covariance[:, range(count), range(count)] += regularisation
     for column, lower in enumerate(np.linalg.cholesky(covariance)):
-        whitener[column] = lapack.dtrtri(lower, lower=1)[0]
+        whitener[column] = lapack.dtrtri(lower.T)[0].T  # what LAPACK need not copy
 
 
 def _of_few(
@@ -89,6 +102,52 @@ def place_distances(
 
     side_by_side(measure, range(len(whitener)))
     return maps
+
+
+def held_out_distances(
+    features: NDArray[np.float32], blocks: NDArray[np.int64], regularisation: float
+) -> NDArray[np.float32]:
+    """Return the distances (n, h, w) of each image to the Gaussians of the other blocks' images.
+
+    They are those of `place_distances` after a `fit_places` without the block, but for rounding;
+    what the images of a block add to the sums is taken off them instead of summing up the others.
+    """
+    _, height, width, count = features.shape
+    members = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    maps = np.empty(features.shape[:3], np.float32)
+    step = max(1, _AT_ONCE // (8 * count**2 * len(members)))
+
+    def measure(at: tuple[int, int]) -> None:
+        row, columns = at[0], slice(at[1], at[1] + step)
+        centred = (features[:, row, columns] - mean[row, columns]).transpose(1, 0, 2)
+        parts = [centred[:, each] for each in members]
+        sums = np.stack([part.sum(axis=1, dtype=np.float64) for part in parts])
+        products = np.stack([np.matmul(part.transpose(0, 2, 1), part) for part in parts])
+        total = products.sum(axis=0, dtype=np.float64)
+        for each, part, own, product in zip(members, parts, sums, products, strict=True):
+            rest = len(features) - len(each)
+            middle = (sums.sum(axis=0) - own) / rest
+            covariance = (total - product - rest * middle[:, :, None] * middle[:, None]) / (
+                max(rest - 1, 1)
+            )
+            covariance[:, range(count), range(count)] += regularisation
+            maps[each, row, columns] = _lengths(covariance, part - middle[:, None])
+
+    starts = range(0, width, step)
+    side_by_side(measure, [(row, start) for row in range(height) for start in starts])
+    return maps
+
+
+def _lengths(covariance: NDArray[np.float64], centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Mahalanobis distances (m, w) of vectors (w, m, d) by covariances (w, d, d)."""
+    from scipy.linalg import lapack
+
+    found = np.empty((centred.shape[1], len(centred)))
+    for column, lower in enumerate(np.linalg.cholesky(covariance)):
+        white = lapack.dtrtrs(lower.T, centred[column].T, trans=1)[0]
+        found[:, column] = np.sqrt((white**2).sum(axis=0))
+    return found
 
 
 def fit_whole(vectors: NDArray[np.float64]) -> Whole:

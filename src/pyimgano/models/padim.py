@@ -10,7 +10,7 @@ import numpy as np
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
-from pyimgano.models._gaussian import fit_places, place_distances
+from pyimgano.models._gaussian import fit_places, held_out_distances, is_few, place_distances
 from pyimgano.registry import Metadata
 
 if TYPE_CHECKING:
@@ -59,11 +59,7 @@ class PaDiM(_Learned, FeatureDetector):
             )
 
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:  # noqa: ARG002
-        if len(features) < 2:
-            raise InputError(
-                "vision_padim needs at least two good images to learn a covariance, and three to "
-                "set a threshold from them"
-            )
+        _check_count(len(features))
         dimension = features.shape[3]
         draw = np.random.default_rng(self.seed).permutation(dimension)
         self.channels_ = np.sort(draw[: self.n_channels]).astype(np.int64)
@@ -74,4 +70,20 @@ class PaDiM(_Learned, FeatureDetector):
         chosen = features[..., self.channels_]
         return PatchScores(
             place_distances(chosen, (self.mean_, self.whitener_), self.regularisation)
+        )
+
+    def _held_out(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> PatchScores:
+        fewest = len(features) - int(np.unique(blocks, return_counts=True)[1].max())
+        _check_count(fewest)
+        if is_few(fewest, len(self.channels_)):
+            return super()._held_out(features, blocks)
+        chosen = features[..., self.channels_]
+        return PatchScores(held_out_distances(chosen, blocks, self.regularisation))
+
+
+def _check_count(images: int) -> None:
+    if images < 2:
+        raise InputError(
+            "vision_padim needs at least two good images to learn a covariance, and three to "
+            "set a threshold from them"
         )

@@ -119,7 +119,7 @@ class PatchCore(_Learned, FeatureDetector):
         parts, origins, radii = [], [], []
         for block in np.unique(blocks):
             members = np.flatnonzero(blocks == block)
-            rows, places = self._rows(features[members], cells, generator)
+            rows, places = self._rows(features, members, cells, generator)
             least = min(len(rows), max(self.n_neighbors, self.reweight))
             count = max(math.ceil(self.coreset * len(rows)), least)
             kept, radius = covering(rows, count, self.seed)
@@ -134,19 +134,22 @@ class PatchCore(_Learned, FeatureDetector):
         self._index()
 
     def _rows(
-        self, features: NDArray[np.float32], cells: int, generator: np.random.Generator
+        self,
+        features: NDArray[np.float32],
+        members: NDArray[np.int64],
+        cells: int,
+        generator: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return ``cells`` patches of each image, (n * cells, d), and the cell of each."""
-        n, height, width, dimension = features.shape
-        rows = pooled(features, self.neighbourhood, self.layers_).reshape(
-            n, height * width, dimension
-        )
-        chosen = np.tile(np.arange(height * width), (n, 1))
-        if cells < height * width:
-            drawn = [generator.permutation(height * width)[:cells] for _ in range(n)]
-            chosen = np.sort(np.stack(drawn), axis=1)
-            rows = np.stack([rows[i, chosen[i]] for i in range(n)])
-        return rows.reshape(n * cells, dimension), chosen.ravel()
+        """Return ``cells`` patches of each of some images, (m * cells, d), and the cell of each."""
+        _, height, width, dimension = features.shape
+        rows = np.empty((len(members), cells, dimension), np.float32)
+        chosen = np.tile(np.arange(cells), (len(members), 1))
+        for i, member in enumerate(members):
+            patches = pooled(features[member][None], self.neighbourhood, self.layers_)[0]
+            if cells < height * width:
+                chosen[i] = np.sort(generator.permutation(height * width)[:cells])
+            rows[i] = patches.reshape(-1, dimension)[chosen[i]]
+        return rows.reshape(-1, dimension), chosen.ravel()
 
     def _kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:
         if self.storage == "float32":
