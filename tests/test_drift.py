@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyimgano.archive import decode, encode
-from pyimgano.drift import LEVEL, compare
+from pyimgano.drift import LEVEL, compare, sessions
 
 
 def session(seed: int, n: int, *, light: float = 1.0, score: float = 0.0):
@@ -81,3 +81,27 @@ def test_it_is_kept_in_a_model_file():
     drift = compare(*session(1, 40, light=0.8), session(0, 60))
     again = decode(encode(drift))
     assert again.describe() == drift.describe()
+
+
+@pytest.mark.parametrize("n", [40, 150])
+def test_good_images_of_one_session_are_seldom_told_apart(n):
+    assert sum(bool(sessions(*session(seed, n))) for seed in range(200)) <= 4 * LEVEL * 200
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_a_fifth_of_the_good_images_that_differs_is_named(part):
+    both = [session(seed, 80, score=3 * seed, light=1 - 0.3 * seed) for seed in (0, 1)]
+    other = np.arange(80) // 16 == part
+    scores, looks = both[0]
+    scores[other], looks[other] = both[1][0][other], both[1][1][other]
+    told = sessions(scores, looks)
+    assert told.startswith(f"good images {16 * part + 1} to {16 * part + 16} (")
+    assert "% darker, " in told
+    assert " scores of the lower half " in told
+    assert "the threshold allows for one more" in told
+
+
+def test_few_good_images_are_not_cut_in_parts():
+    scores, looks = session(0, 39, score=0)
+    scores[:7] *= 100
+    assert sessions(scores, looks) == ""

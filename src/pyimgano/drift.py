@@ -13,13 +13,14 @@ from pyimgano.registry import VALUES, Metadata
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Drift", "compare"]
+__all__ = ["Drift", "compare", "sessions"]
 
 LEVEL = 0.01  # of each of the four comparisons: at most 4 % false alarms together
 LEAST_GOOD, LEAST_NEW = 10, 8
 LIGHT = 1.5  # robust deviations by which medians must differ to be worth a word
 SCORES = 1.0  # the same for the scores
 UNSEEN = 0.5  # share of the images judged OK that may be defects nobody saw
+PARTS = 5  # of good images, one after another
 _SPREADS = np.array([0.02, 0.02, 0.05])  # a fixed camera repeats itself too well
 _WORDS = (("darker", "brighter"), ("less contrast", "more contrast"), ("less sharp", "sharper"))
 _MAD_TO_SIGMA = 1.4826
@@ -75,6 +76,7 @@ def compare(
     goods: tuple[NDArray[np.float64], NDArray[np.float64]],
     *,
     limit: float | None = None,
+    level: float = LEVEL,
 ) -> Drift:
     """Compare images with good images, all scored by models that did not learn from them.
 
@@ -94,6 +96,8 @@ def compare(
     limit : float, optional
         The threshold. Given one, scores above it are left out on either side, for they may be
         defects, and of those below it half may be defects that were missed.
+    level : float
+        Of each of the four comparisons.
     """
     good_scores, good_looks = goods
     n, against = len(looks), len(good_looks)
@@ -107,10 +111,10 @@ def compare(
     found = [
         f"{100 * abs(math.expm1(shift[i])):.0f} % {words[int(shift[i] > 0)]}"
         for i, words in enumerate(_WORDS)
-        if far[i] and _tail(side[i] * new[:, i], side[i] * old[:, i]) < LEVEL / 2
+        if far[i] and _tail(side[i] * new[:, i], side[i] * old[:, i]) < level / 2
     ]
     higher = _higher(scores, good_scores, limit)
-    if higher is not None and higher[0] >= SCORES and higher[1] < LEVEL:
+    if higher is not None and higher[0] >= SCORES and higher[1] < level:
         found.append(f"scores of the lower half {higher[0]:.1f} deviations higher")
     light = np.exp(shift).round(4).tolist()
     return Drift(
@@ -121,6 +125,35 @@ def compare(
         sharpness=light[2],
         scores=None if higher is None else round(higher[0], 2),
         found=tuple(found),
+    )
+
+
+def sessions(scores: NDArray[np.float64], looks: NDArray[np.float64]) -> str:
+    """Say which fifths of the good images, in the order given, differ from the other four.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+        Out of sample.
+    looks : ndarray of float64, shape (n, 3)
+        See `compare`.
+
+    Returns
+    -------
+    str
+        Empty if none does by more than chance and enough to matter, or fewer than 40 were given.
+    """
+    told = []
+    for part in np.array_split(np.arange(len(scores)), PARTS):
+        rest = np.delete(scores, part), np.delete(looks, part, axis=0)
+        found = compare(scores[part], looks[part], rest, level=LEVEL / PARTS).found
+        if found:
+            told.append(f"{part[0] + 1} to {part[-1] + 1} ({', '.join(found)})")
+    if not told:
+        return ""
+    return (
+        f"good images {'; '.join(told)} differ from the others, as those of another session do; "
+        "the threshold allows for one more that far off, and lets weaker defects pass for it"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.drift import sessions
 from pyimgano.errors import NotFittedError
 from pyimgano.records import _percent, images_needed
 
@@ -78,6 +79,8 @@ class Learned:
         if "certainty_" in known:
             certain = self.certainty_.describe().removeprefix("threshold: ")
             facts["threshold"] = f"{self.threshold_:.4g}: {certain}"
+            apart = "" if self.certainty_.doubt else sessions(self.decision_scores_, self.looks_)
+            facts |= {"sessions": apart} if apart else {}
         if "tuned_" in known:
             facts |= self.tuned_.describe()
         if "parity_" in known:

@@ -246,7 +246,9 @@ def _print_threshold(show: Show, fitted: Detector) -> None:
         show.fact(
             "session", told or "no difference of the hold-out images from the goods stands out"
         )
-    known = vars(fitted)
+    facts, known = fitted.learned(), vars(fitted)
+    if "sessions" in facts:
+        show.fact("sessions", facts["sessions"])
     for told in (known[name] for name in ("tuned_", "parity_") if name in known):
         for subject, text in told.describe().items():
             show.fact(subject, text)
