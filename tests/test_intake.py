@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fakes import grey
 from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterError
 from pyimgano.records import Sample
-from pyimgano.views.intake import Goods, Images, Intake, learn, prefetch
+from pyimgano.views.intake import Goods, Images, Intake, learn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,29 +182,3 @@ def test_images_are_decoded_when_they_are_asked_for() -> None:
     np.testing.assert_array_equal(images.take([7, 1])[0], grey(67, 7))
     for i, image in enumerate(images):
         np.testing.assert_array_equal(image, grey(60 + i, i))
-
-
-@given(n=st.integers(0, 12))
-def test_prefetch_keeps_the_order(n: int) -> None:
-    assert list(prefetch(lambda x: x * x, range(n))) == [x * x for x in range(n)]
-
-
-def test_prefetch_reads_only_a_few_items_ahead() -> None:
-    taken = []
-
-    def items() -> Any:
-        for i in range(100):
-            taken.append(i)
-            yield i
-
-    found = prefetch(str, items())
-    assert next(found) == "0"
-    assert len(taken) <= 6
-    found.close()
-
-
-def test_an_error_is_raised_at_its_turn() -> None:
-    found = prefetch(lambda x: 1 // x, [1, 0, 1])
-    assert next(found) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(found)

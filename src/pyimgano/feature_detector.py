@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, final
 
 import numpy as np
 
+from pyimgano.ahead import batched
 from pyimgano.embedding_detector import EmbeddingDetector
 from pyimgano.errors import InputError, ParameterError
 from pyimgano.features._grid import inside
@@ -21,7 +22,7 @@ from pyimgano.maps.upsample import upsample
 from pyimgano.tuned import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -331,15 +332,8 @@ def _input_size(size: tuple[int, int], target: int) -> tuple[int, int]:
     return height, width
 
 
-def _batches(images: Iterable[NDArray[np.uint8]]) -> Iterable[list[NDArray[np.uint8]]]:
-    batch: list[NDArray[np.uint8]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(images: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    return batched(images, _BATCH, lambda image: image.nbytes)
 
 
 def _allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pyimgano import images
+from pyimgano.ahead import batched, prefetch
 from pyimgano.errors import ImageError, InputError, PyimganoError, UnjudgedError
 from pyimgano.inspection import Inspection, Inspections, Verdict
 from pyimgano.maps.regions import find_regions
 from pyimgano.records import Sample
-from pyimgano.views.intake import prefetch
 from pyimgano.views.looks import figures
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class Batchwise:
         raise NotImplementedError
 
 
+def _weight(seen: Any) -> int:
+    """Return the bytes of what is seen of an image; an error weighs nothing."""
+    return 0 if isinstance(seen, Exception) else seen.image.nbytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Judge:
     """Turns readings into records.
@@ -99,12 +104,12 @@ class Judge:
             return source, seen, None if isinstance(seen, Exception) else figures(image)
 
         def pairs() -> Iterator[tuple[Any, Any]]:
-            for source, image, light in prefetch(look, sources):
+            for source, image, light in prefetch(look, sources, lambda one: _weight(one[1])):
                 lights.append(light)
                 yield source, image
 
         seen = pairs()
-        batches = iter(lambda: list(islice(seen, size)), [])
+        batches = batched(seen, size, lambda pair: _weight(pair[1]))
         together = detector.is_transductive
         judged = chain.from_iterable(map(self.judge, batches))
         for one in self.judge_together(seen, detector) if together else judged:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from pyimgano.ahead import prefetch
 from pyimgano.errors import ParameterError
 from pyimgano.judging import Reading
 from pyimgano.lazy import Lazy
 from pyimgano.maps.tiling import Mosaic
 from pyimgano.views.base import Crop
-from pyimgano.views.intake import Images, prefetch
+from pyimgano.views.intake import Images
 from pyimgano.views.tile import Tiled, asks_for_tiles, tiles_of
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyimgano.ahead import prefetch
 from pyimgano.atomic import output_errors, write_atomic
 from pyimgano.datasets._sources import as_sources
 from pyimgano.errors import ImageError, InputError
@@ -15,7 +16,7 @@ from pyimgano.records import DEFECT, GOOD, Sample
 from pyimgano.synthesis.graded import CONTRASTS, GRADED, find_part, plant_graded
 from pyimgano.views.align import Align
 from pyimgano.views.base import Whole
-from pyimgano.views.intake import learn, prefetch
+from pyimgano.views.intake import learn
 from pyimgano.views.looks import measure, near_groups
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.ahead import prefetch
 from pyimgano.atomic import claimed, output_errors, write_atomic
 from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, suspicion
 from pyimgano.errors import ImageError, InputError
@@ -14,7 +15,6 @@ from pyimgano.images import read_image, to_uint8
 from pyimgano.runs.facts import to_json
 from pyimgano.runs.gallery import data_uri, jpeg, link, split
 from pyimgano.runs.page import render
-from pyimgano.views.intake import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

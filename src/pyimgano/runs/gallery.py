@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pyimgano.ahead import prefetch
 from pyimgano.errors import ImageError
 from pyimgano.images import read_image
 from pyimgano.inspection import Verdict
 from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.report_facts import is_there
-from pyimgano.views.intake import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pyimgano.ahead import prefetch
 from pyimgano.errors import ImageError
 from pyimgano.images import describe, probe
 from pyimgano.records import images_needed
-from pyimgano.views.intake import prefetch
 from pyimgano.views.looks import FULL_16_BIT, OUTLIER_SHARE, measure, near_groups, odd
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pyimgano.ahead import prefetch
 from pyimgano.archive import encode
 from pyimgano.datasets._checks import mask_files
 from pyimgano.datasets.base import list_categories, load_dataset, reader_options
@@ -16,7 +17,6 @@ from pyimgano.estimator import DETECTORS
 from pyimgano.features.base import EXTRACTORS
 from pyimgano.runs.facts import plain
 from pyimgano.runs.jobs import Job, in_category
-from pyimgano.views.intake import prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,15 +7,15 @@ that does not fit is refused by name and never guessed into shape.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from pyimgano import images, threads
+from pyimgano import images
+from pyimgano.ahead import prefetch
 from pyimgano.errors import ImageError, ImageSizeError, InputError, ParameterError
 from pyimgano.images import describe
 from pyimgano.records import DEFECT, Sample
@@ -24,20 +24,16 @@ from pyimgano.views.base import Crop, Whole
 from pyimgano.views.looks import FLAT, FULL_16_BIT, Look, fingerprint, measure, near_groups, odd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
 
     from pyimgano.views.base import Seen, Sight
 
-__all__ = ["Goods", "Images", "Intake", "find_learned", "learn", "prefetch"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Goods", "Images", "Intake", "find_learned", "learn"]
 
 SKIP_LIMIT = 0.05
 CLIP_LIMIT = 0.001
-_AHEAD = 4
 _log = logging.getLogger(__name__)
 
 
@@ -125,7 +121,8 @@ class Images(Sequence["NDArray[np.uint8]"]):
         return len(self.sources)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return (seen.image for seen in prefetch(self.look, self.sources))
+        seen = prefetch(self.look, self.sources, lambda one: one.image.nbytes)
+        return (one.image for one in seen)
 
     def look(self, source: Any) -> Seen:
         """Read one image, and look at it."""
@@ -257,21 +254,6 @@ def learn(
         looks=np.array([look.figures / look.full(white) for look in looks]),
         odd=_odd(looks, white),
     )
-
-
-def prefetch(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map in order, a few items ahead in threads; constant memory.
-
-    An exception of ``function`` is raised when its item's turn comes.
-    """
-    with ThreadPoolExecutor(threads.budget()) as pool:
-        waiting: deque[Any] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _groups(sources: Sequence[Any], looks: Sequence[Look], white: int) -> tuple[str, ...]:
