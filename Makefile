@@ -16,7 +16,7 @@ demo: $(DEMO)/installed
 test: $(TEST)/installed lint
 	$(TEST)/bin/coverage erase
 	$(TEST)/bin/coverage run -m pytest -n auto --maxprocesses 4 --dist worksteal \
-	    -m "not torch and not browser and not anomalib"
+	    -m "not torch and not browser and not anomalib" --durations 25 --durations-min 10
 	$(TEST)/bin/coverage combine -q
 	$(TEST)/bin/coverage report
 
