@@ -53,9 +53,15 @@ def read_run(run_dir: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]
         return facts, []
     path = Path(run_dir) / "results.jsonl"
     try:
-        return facts, [json.loads(line) for line in path.read_bytes().splitlines()]
+        with path.open("rb") as lines:
+            return facts, [json.loads(line, object_pairs_hook=_sharing) for line in lines]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); run it again") from error
+
+
+def _sharing(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a row whose names are those of all other rows: there may be very many."""
+    return {sys.intern(name): value for name, value in pairs}
 
 
 def read_facts(run_dir: str | Path) -> dict[str, Any]:
