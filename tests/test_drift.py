@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import betabinom
 
 from pyimgano.archive import decode, encode
-from pyimgano.drift import LEVEL, compare, sessions
+from pyimgano.drift import LEVEL, beta_binomial_cdf, compare, sessions
 
 
 def session(seed: int, n: int, *, light: float = 1.0, score: float = 0.0):
@@ -105,3 +111,18 @@ def test_few_good_images_are_not_cut_in_parts():
     scores, looks = session(0, 39, score=0)
     scores[:7] *= 100
     assert sessions(scores, looks) == ""
+
+
+@given(n=st.integers(0, 400), most=st.integers(0, 400), a=st.integers(1, 90), b=st.integers(1, 90))
+def test_the_beta_binomial_is_that_of_scipy(n, most, a, b):
+    expected = betabinom(n, a, b).cdf(most)
+    assert beta_binomial_cdf(most, n, a, b) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_telling_what_was_learned_loads_no_statistics():
+    code = (
+        "import sys, numpy; from pyimgano.drift import sessions; "
+        "sessions(numpy.arange(1.0, 61), numpy.ones((60, 3)) * numpy.arange(1, 61)[:, None]); "
+        "sys.exit('scipy.stats' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -186,12 +186,18 @@ def _tail(new: NDArray[np.float64], old: NDArray[np.float64], unseen: float = 0.
 
     Exact for exchangeable values (Gastwirth, 1968), of which ``unseen`` are higher in any case.
     """
-    from scipy.stats import betabinom
-
     n, k = old.size, (old.size + 1) // 2
     below = int(np.count_nonzero(new <= np.partition(old, k - 1)[k - 1]))
-    comparable = round((1 - unseen) * new.size)
-    return float(betabinom(comparable, k, n + 1 - k).cdf(below))
+    return beta_binomial_cdf(below, round((1 - unseen) * new.size), k, n + 1 - k)
+
+
+def beta_binomial_cdf(most: int, n: int, a: float, b: float) -> float:
+    """Return the probability of at most so many hits of ``n``, their chance being Beta(a, b)."""
+    from scipy.special import betaln  # scipy.stats, which has it too, takes a second to load
+
+    hits = np.arange(min(most, n) + 1)
+    ways = -np.log(n + 1) - betaln(hits + 1, n - hits + 1)
+    return float(min(np.exp(ways + betaln(hits + a, n - hits + b) - betaln(a, b)).sum(), 1.0))
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
