@@ -193,11 +193,17 @@ def _tail(new: NDArray[np.float64], old: NDArray[np.float64], unseen: float = 0.
 
 def beta_binomial_cdf(most: int, n: int, a: float, b: float) -> float:
     """Return the probability of at most so many hits of ``n``, their chance being Beta(a, b)."""
-    from scipy.special import betaln  # scipy.stats, which has it too, takes a second to load
+    logs = (
+        _log_beta(hits + a, n - hits + b) - _log_beta(hits + 1, n - hits + 1)
+        for hits in range(min(most, n) + 1)
+    )
+    shift = math.log(n + 1) + _log_beta(a, b)
+    return min(math.fsum(math.exp(log - shift) for log in logs), 1.0)
 
-    hits = np.arange(min(most, n) + 1)
-    ways = -np.log(n + 1) - betaln(hits + 1, n - hits + 1)
-    return float(min(np.exp(ways + betaln(hits + a, n - hits + b) - betaln(a, b)).sum(), 1.0))
+
+def _log_beta(a: float, b: float) -> float:
+    """Return log B(a, b); scipy has all this, and takes a second to load."""
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
