@@ -101,10 +101,11 @@ def test_a_fifth_of_the_good_images_that_differs_is_named(part):
     scores, looks = both[0]
     scores[other], looks[other] = both[1][0][other], both[1][1][other]
     told = sessions(scores, looks)
-    assert told.startswith(f"good images {16 * part + 1} to {16 * part + 16} (")
+    named = f"{16 * part + 1} to {16 * part + 16} ("
+    assert told.startswith(f"of the 80 good images that set the threshold, {named}")
     assert "% darker, " in told
     assert " scores of the lower half " in told
-    assert "the threshold allows for one more" in told
+    assert "it allows for one more" in told
 
 
 def test_few_good_images_are_not_cut_in_parts():

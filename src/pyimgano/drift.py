@@ -129,7 +129,7 @@ def compare(
 
 
 def sessions(scores: NDArray[np.float64], looks: NDArray[np.float64]) -> str:
-    """Say which fifths of the good images, in the order given, differ from the other four.
+    """Say which fifths of the images that set a threshold, in their order, differ from the rest.
 
     Parameters
     ----------
@@ -152,8 +152,9 @@ def sessions(scores: NDArray[np.float64], looks: NDArray[np.float64]) -> str:
     if not told:
         return ""
     return (
-        f"good images {'; '.join(told)} differ from the others, as those of another session do; "
-        "the threshold allows for one more that far off, and lets weaker defects pass for it"
+        f"of the {len(scores)} good images that set the threshold, {'; '.join(told)} differ from "
+        "the others, as those of another session do; it allows for one more that far off, and lets "
+        "weaker defects pass for it"
     )
 
 
