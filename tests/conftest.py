@@ -26,6 +26,12 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what the tests keep out of the user's cache folder."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small generated parts, to be read only."""

@@ -192,18 +192,13 @@ def test_tampered_arrays_of_a_model_are_found(tmp_path: Path) -> None:
         pyimgano.load(tmp_path / "m")
 
 
-def test_the_last_bits_may_differ_and_are_noted_on_equal_versions(
+def test_the_last_bits_may_differ_and_are_noted(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rewrite(model, lambda m: m.update(golden=[g * (1 + 1e-9) for g in m["golden"]]))
     with caplog.at_level(logging.INFO):
         pyimgano.load(model)
-    assert "on equal versions" in caplog.text
-    caplog.clear()
-    rewrite(model, lambda m: m["versions"].update(numpy="0.1"))
-    with caplog.at_level(logging.INFO):
-        pyimgano.load(model)
-    assert not caplog.records
+    assert "from those that it was saved with" in caplog.text
 
 
 @pytest.mark.parametrize(

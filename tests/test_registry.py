@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,18 @@ def test_objects_are_found_by_name_and_by_identity() -> None:
     assert shapes.entry("square").metadata is FACTS
     assert shapes.name_of(Circle) == "circle"
     assert shapes.name_of(int) is None
+
+
+def test_a_name_is_looked_for_in_the_module_called_like_it() -> None:
+    code = (
+        "import sys; from pyimgano.estimator import DETECTORS; DETECTORS['vision_padim']; "
+        "found = [m for m in sys.modules if m.startswith('pyimgano.models.')]; "
+        "assert 'pyimgano.models.padim' in found and 'pyimgano.models.patchcore' not in found; "
+        "assert DETECTORS.name_of(DETECTORS['vision_padim']) == 'vision_padim'; "
+        "assert 'pyimgano.models.patchcore' not in sys.modules; "
+        "assert len(DETECTORS) > 20 and 'pyimgano.models.patchcore' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_unknown_names_get_near_matches_or_the_list() -> None:

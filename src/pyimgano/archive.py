@@ -25,6 +25,7 @@ import numpy as np
 from pyimgano.atomic import atomic_write
 from pyimgano.errors import ArchiveError, ParameterError, UnknownNameError
 from pyimgano.registry import VALUES
+from pyimgano.threads import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,15 +115,15 @@ def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[An
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
             manifest = _read_manifest(archive, path)
-            arrays = {
-                name: _read_array(archive, path, name, facts)
-                for name, facts in manifest["arrays"].items()
-            }
+            facts = manifest["arrays"]
+            arrays = side_by_side(
+                lambda name: _read_array(archive, path, name, facts[name]), [*facts]
+            )
     except FileNotFoundError as error:
         raise ArchiveError(f"there is no model file {path}; pyimgano fit writes one") from error
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"{path} is not a readable model file: {error}") from error
-    return manifest, arrays
+    return manifest, dict(zip(facts, arrays, strict=True))
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:

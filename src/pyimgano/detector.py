@@ -339,8 +339,7 @@ class Detector(Calibrating, Estimator):
     def _golden_scores(self) -> NDArray[np.float64]:
         self._require_fitted()
         golden = [golden_image(seed, self.seen_size) for seed in GOLDEN_SEEDS]
-        batches = [golden] if self.is_transductive else [[image] for image in golden]
-        return np.array([one.score for batch in batches for one in self._infer(batch)])
+        return np.array([one.score for one in self._infer(golden)])
 
     def _judge_all(self, X: Any, *, with_maps: bool) -> Inspections:  # noqa: N803
         """Judge everything, then raise if anything could not be judged."""

