@@ -92,6 +92,8 @@ def test_a_complete_run(tmp_path: Path) -> None:
         }
     ]
     assert rows[0]["reason"] == items[0].reason
+    fewer = [{k: v for k, v in row.items() if k != "regions"} for row in rows]
+    assert read_run(run.out, leave_out={"regions"}) == (facts, fewer)
     assert [row["overlay"] for row in rows] == [
         "overlays/00000-screw-0.png",
         "overlays/00001-b.png",

@@ -60,7 +60,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     program = str(Path(sys.executable).parent / "pyimgano")
-    found: dict[str, object] = {}
+    rows = {
+        "python, import pyimgano": measure([sys.executable, "-c", "import pyimgano"]),
+        "pyimgano --help": measure([program, "--help"]),
+        "pyimgano doctor": measure([program, "doctor"]),
+    }
     with tempfile.TemporaryDirectory() as folder:
         data = write_demo(Path(folder) / "data", n_train=N_TRAIN, n_good=1, n_defect=1)
         image = str(data / "flange" / "test" / "good" / "000.png")
@@ -68,24 +72,35 @@ def main() -> None:
             model = str(Path(folder) / f"{name}.pyimg")
             pyimgano.fit(data / "flange" / "train" / "good", extractor=name).save(model)
             out = str(Path(folder) / f"run-{name}")
-            found[name] = {
-                "pyimgano predict": measure([program, "predict", model, image, "--out", out]),
-                "python load and inspect": measure([sys.executable, "-c", INSPECT, model, image]),
-                "model_mb": round(Path(model).stat().st_size / 2**20, 1),
+            size = f"{name}, a model of {Path(model).stat().st_size / 2**20:.0f} MB"
+            rows |= {
+                f"python, load and judge: {size}": measure(
+                    [sys.executable, "-c", INSPECT, model, image]
+                ),
+                f"pyimgano predict, with report: {size}": measure(
+                    [program, "predict", model, image, "--out", out]
+                ),
             }
-    doctor = measure([program, "doctor"])
     record = {
-        "cores": os.cpu_count(),
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "priority": os.nice(0),  # below 0: the machine had other work
-        "versions": versions(),
-        "good_images": N_TRAIN,
-        "figures": {**found, "pyimgano doctor": doctor},
+        "environment": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "using": "each command in a process of its own",
+            "load": [round(value, 2) for value in os.getloadavg()],
+            "priority": os.nice(0),  # below 0: the machine had other work
+            "versions": versions(),
+        },
+        "sets": {f"vision_default of {N_TRAIN} good images of 256 x 256": rows},
     }
     print(json.dumps(record, indent=1))
     if given.write:
         path = Path(__file__).parent / "results" / "first_verdict.json"
         path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _cpu() -> str:
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":")[1].strip() for line in told if "model name" in line), "unknown")
 
 
 if __name__ == "__main__":

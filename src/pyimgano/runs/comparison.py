@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimgano.atomic import output_errors, write_atomic
+from pyimgano.atomic import output_errors
 from pyimgano.errors import ParameterError
 from pyimgano.metrics import bootstrap_scores, evaluate_scores
 from pyimgano.records import DEFECT, GOOD
@@ -20,7 +20,7 @@ from pyimgano.runs.comparison_gallery import disagreements, shots
 from pyimgano.runs.comparison_pairs import compare
 from pyimgano.runs.facts import read_run
 from pyimgano.runs.gallery import link, partly
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 from pyimgano.runs.report_facts import is_there
 from pyimgano.runs.report_tables import Row, flat, tallies
 
@@ -73,10 +73,10 @@ def write_comparison(
     if not 2 <= len(runs) <= 26:
         raise ParameterError(f"a comparison takes 2 to 26 runs, got {len(runs)}")
     folders, target = [Path(run) for run in runs], Path(out) / "comparison.html"
-    page = render("comparison.html.j2", notes=notes, **_view(folders, target.parent))
+    view = _view(folders, target.parent)
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, page)
+    write_page(target, "comparison.html.j2", notes=notes, **view)
     return target
 
 
@@ -110,7 +110,7 @@ def _digest(path: str) -> bytes:
 
 def _view(folders: list[Path], home: Path) -> dict[str, Any]:
     """Return what the template shows."""
-    read = [read_run(folder) for folder in folders]
+    read = [read_run(folder, leave_out={"regions"}) for folder in folders]
     matched = match([rows for _, rows in read])
     known = [{row["label"] for row in rows} - {None} for rows in matched]
     common = [rows for rows, labels in zip(matched, known, strict=True) if len(labels) < 2]

@@ -14,7 +14,7 @@ from pyimgano.estimator import DETECTORS
 from pyimgano.images import read_image, to_uint8
 from pyimgano.runs.facts import to_json
 from pyimgano.runs.gallery import data_uri, jpeg, link, split
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,19 +114,20 @@ def write_check(found: Hygiene, doubts: Doubts, folder: Path, out: Path) -> Path
     odd = (*found.blurred, *found.exposure, *found.odd_sizes)
     names = [name for name, _ in odd[: 3 * SHOWN]]
     names += [name for group in groups[:SHOWN] for name in group[:SHOWN]]
-    page = render(
-        "check.html.j2",
-        found=found,
-        doubts=doubts,
-        folder=str(folder),
-        thumbnails=dict(zip(names, prefetch(_thumbnail, names), strict=True)),
-        pictures=list(prefetch(_panels, doubts.judged)),
-        links={name: link(out, name) for name in [*names, *(name for name, _ in doubts.suspects)]},
-        shown=SHOWN,
-    )
+    view = {
+        "found": found,
+        "doubts": doubts,
+        "folder": str(folder),
+        "thumbnails": dict(zip(names, prefetch(_thumbnail, names), strict=True)),
+        "pictures": list(prefetch(_panels, doubts.judged)),
+        "links": {
+            name: link(out, name) for name in [*names, *(name for name, _ in doubts.suspects)]
+        },
+        "shown": SHOWN,
+    }
     with claimed(out, "a check", _require_check), output_errors(out):
         write_atomic(out / "check.json", to_json(facts, indent=1) + b"\n")
-        write_atomic(out / "report.html", page)
+        write_page(out / "report.html", "check.html.j2", **view)
     return out / "report.html"
 
 

@@ -15,7 +15,7 @@ from pyimgano.runs.explain import Explanation, Place, pixels, ranked
 from pyimgano.runs.facts import to_json
 from pyimgano.runs.gallery import data_uri
 from pyimgano.runs.histogram import histogram
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 from pyimgano.views.intake import find_learned
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def write_explanation(
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "explanation.json", to_json(facts, indent=1) + b"\n")
-        page = render(
+        write_page(
+            folder / "explanation.html",
             "explain.html.j2",
             explained=explained,
             one=one,
@@ -138,7 +139,6 @@ def write_explanation(
             histogram=_histogram(detector, explained),
             legend=data_uri("png", encode_png(legend(240, 12))),
         )
-        write_atomic(folder / "explanation.html", page)
     return folder / "explanation.html"
 
 

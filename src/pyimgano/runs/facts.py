@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -33,8 +33,17 @@ _PACKAGES = (
 )
 
 
-def read_run(run_dir: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_run(
+    run_dir: str | Path, *, leave_out: Collection[str] = ()
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read a run directory back.
+
+    Parameters
+    ----------
+    run_dir : str or Path
+        What ``predict`` or ``evaluate`` wrote.
+    leave_out : collection of str
+        What is not wanted of each row, such as ``{"regions"}``, most of what many rows hold.
 
     Returns
     -------
@@ -54,7 +63,11 @@ def read_run(run_dir: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]
     path = Path(run_dir) / "results.jsonl"
     try:
         with path.open("rb") as lines:
-            return facts, [json.loads(line, object_pairs_hook=_sharing) for line in lines]
+            rows = (json.loads(line, object_pairs_hook=_sharing) for line in lines)
+            return facts, [
+                {name: value for name, value in row.items() if name not in leave_out}
+                for row in rows
+            ]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); run it again") from error
 

@@ -22,7 +22,7 @@ from pyimgano.runs.leaderboard_methods import (
     read_rows,
 )
 from pyimgano.runs.leaderboard_ranks import ALPHA, Ranking, rank_methods
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 
 __all__ = ["Matrix", "read_facts_of_board", "write_leaderboard"]
 
@@ -69,7 +69,7 @@ def write_leaderboard(out: str | Path) -> None:
         read_rows(folder / "leaderboard.csv"), read_facts_of_board(folder / "benchmark.json")
     )
     write_atomic(folder / "leaderboard.md", markdown(view))
-    write_atomic(folder / "leaderboard.html", render("leaderboard.html.j2", **view))
+    write_page(folder / "leaderboard.html", "leaderboard.html.j2", **view)
 
 
 def read_facts_of_board(path: Path) -> dict[str, Any]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib import resources
+from typing import TYPE_CHECKING
 
+from pyimgano.atomic import atomic_write
 from pyimgano.runs.report_tables import flat, number, percent
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["write_page"]
 
 
-def render(template: str, **view: object) -> str:
-    """Return a page from the template of this name, which extends ``page.html.j2``.
+def write_page(path: Path, template: str, **view: object) -> None:
+    """Write a page from the template of this name, which extends ``page.html.j2``.
 
     Style and script stand in the page; it asks no server, and the hash in its policy keeps any
-    other script from running.
+    other script from running. It is written while it is made, and never in memory as a whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -29,13 +39,16 @@ def render(template: str, **view: object) -> str:
     environment.filters.update(number=number, percent=percent, flat=flat)
     script = _source("report.js")
     style, dark = _source("report.css").split("/* dark */\n")
-    return environment.get_template(template).render(
+    pieces = environment.get_template(template).generate(
         style=style,
         dark=dark,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         **view,
     )
+    with atomic_write(path) as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "backslashreplace"))
 
 
 def _source(name: str) -> str:

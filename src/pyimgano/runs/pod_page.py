@@ -13,7 +13,7 @@ from pyimgano.atomic import output_errors, write_atomic
 from pyimgano.runs.explain_page import crop
 from pyimgano.runs.facts import surroundings, to_json
 from pyimgano.runs.gallery import data_uri, jpeg
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 from pyimgano.runs.pod import Planted
 from pyimgano.synthesis.graded import GRADED, find_part
 
@@ -77,7 +77,8 @@ def write_detection(out: str | Path, detector: Detector, found: Detection) -> Pa
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "pod.json", to_json(facts, indent=1) + b"\n")
-        page = render(
+        write_page(
+            folder / "pod.html",
             "pod.html.j2",
             found=found,
             method=METHOD,
@@ -87,7 +88,6 @@ def write_detection(out: str | Path, detector: Detector, found: Detection) -> Pa
             examples=_examples(detector, found),
             learned=detector.learned(),
         )
-        write_atomic(folder / "pod.html", page)
     return folder / "pod.html"
 
 

@@ -11,14 +11,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyimgano.atomic import write_atomic
 from pyimgano.inspection import Verdict
 from pyimgano.maps.overlay import encode_png, legend
 from pyimgano.runs.charts import SIDE, pro_chart, roc_chart
 from pyimgano.runs.facts import read_run
 from pyimgano.runs.gallery import choose, data_uri, link, partly, pictures, thumbnails
 from pyimgano.runs.histogram import Histogram, histogram
-from pyimgano.runs.page import render
+from pyimgano.runs.page import write_page
 from pyimgano.runs.report_facts import image_facts, model_facts
 from pyimgano.runs.report_tables import Row, metrics_table, tallies
 
@@ -52,12 +51,11 @@ def write_report(run_dir: str | Path, *, home: str | Path | None = None) -> Path
         If the report cannot be written.
     """
     folder = Path(run_dir)
-    facts, rows = read_run(folder)
+    facts, rows = read_run(folder, leave_out={"regions"})
     listed = sorted(rows, key=_first_to_last)[:LISTED]
     links = {row["path"]: link(Path(home or folder), row["path"]) for row in listed}
     target = folder / "report.html"
-    page = render("report.html.j2", links=links, **_view(folder, facts, rows, listed))
-    write_atomic(target, page)
+    write_page(target, "report.html.j2", links=links, **_view(folder, facts, rows, listed))
     return target
 
 
