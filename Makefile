@@ -5,6 +5,7 @@ DEMO   := $(VENVS)/.venv-demo
 TEST   := $(VENVS)/.venv-test
 TORCH  := $(VENVS)/.venv-torch
 ANOMALIB := $(VENVS)/.venv-anomalib
+PEERS  := $(VENVS)/.venv-peers
 DOCS   := $(VENVS)/.venv-docs
 ONE_THREAD := PYIMGANO_THREADS=1 OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1
 
@@ -41,17 +42,20 @@ test-browser: $(TEST)/playwright
 	$(TEST)/bin/python -m pytest -m browser tests/browser
 
 # Every hot path against its peers, side by side; results in benchmarks/speed/results.
-bench: $(TEST)/installed $(ANOMALIB)/installed
+bench: $(TEST)/installed $(ANOMALIB)/installed $(PEERS)/installed
 	for name in metrics knn coreset; do \
 	    $(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
-	$(TEST)/bin/python benchmarks/speed/peers.py --python anomalib=$(ANOMALIB)/bin/python
+	$(TEST)/bin/python benchmarks/speed/peers.py --python anomalib=$(ANOMALIB)/bin/python \
+	    --python adeval=$(PEERS)/bin/python --python pyaupro=$(PEERS)/bin/python
 	$(ANOMALIB)/bin/python benchmarks/speed/beside_anomalib.py --write
 	$(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/scaling.py --write
 	for name in pipeline first_verdict check benchmark_overhead; do \
 	    $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
 	done
-	$(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/anomalydino.py --write
+	for name in anomalydino hot_spots; do \
+	    $(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/$$name.py --write || exit 1; \
+	done
 	$(TEST)/bin/python benchmarks/report/size.py --write
 
 docs: $(DOCS)/installed
@@ -69,6 +73,11 @@ $(TEST)/installed: pyproject.toml
 
 $(TEST)/playwright: $(TEST)/installed
 	$(TEST)/bin/python -m pip install --quiet "playwright>=1.49"
+	touch $@
+
+$(PEERS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet adeval pyaupro "numpy<2.4"
 	touch $@
 
 $(TORCH)/installed: pyproject.toml
@@ -91,4 +100,4 @@ $(DOCS)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(TORCH) $(ANOMALIB) $(DOCS) demo-out docs/_build build dist
+	rm -rf $(DEMO) $(TEST) $(TORCH) $(ANOMALIB) $(PEERS) $(DOCS) demo-out docs/_build build dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from pyimgano.calibration import (
 )
 from pyimgano.errors import CalibrationError, ParameterError
 from pyimgano.groups import block_folds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 shares = st.fractions(Fraction(1, 500), Fraction(499, 500), max_denominator=500)
 
@@ -220,6 +224,37 @@ def test_suspects_are_few_or_a_second_population(n: int, most: int) -> None:
     assert suspects == ()
     assert f"{most + 1} of {n}" in warning
     assert "two populations" in warning
+
+
+@pytest.mark.parametrize(("n", "most"), [(10, 1), (29, 2), (31, 3), (60, 6), (150, 15)])
+def test_suspects_that_lie_apart_may_be_twice_as_many(n: int, most: int) -> None:
+    scores = np.clip(outliers(n, 0), 9, 11)
+    apart = np.linspace(0, n - 1, most + 1).astype(int)
+    scores[apart[:most]] = 40
+    assert find_suspects(scores) == (tuple(apart[:most].tolist()), "")
+    scores[apart] = 40
+    suspects, warning = find_suspects(scores)
+    assert suspects == ()
+    assert f"{most + 1} of {n} good images stand out from the others: " in warning
+
+
+@pytest.mark.parametrize(
+    ("places", "suspected"),
+    [
+        (range(1, 10), False),  # a session at the start
+        ((0, 1, 3, 4, 6, 8, 9, 12, 14), False),  # some of a session
+        ((0, 1, 3, 4, 6, 8, 9, 77, 140), False),  # most of a session, and two others
+        ((0, 1, 3, 4, 60, 61, 77, 120, 140), True),
+        (range(3, 143, 16), True),
+        (range(1, 8), True),  # few enough
+    ],
+)
+def test_a_session_is_no_row_of_defects(places: Sequence[int], suspected: bool) -> None:
+    scores = outliers(150, 0)
+    scores[list(places)] = 40
+    suspects, warning = find_suspects(scores)
+    assert suspects == (tuple(places) if suspected else ())
+    assert ("lie together" in warning) == (not suspected)
 
 
 def test_below_ten_images_nobody_is_suspected() -> None:

@@ -124,10 +124,23 @@ def test_a_score_counts_spreads_above_the_median_good_image():
 def test_the_weight_of_the_whole_image_decides_how_much_its_light_counts():
     brighter = [np.clip(one.astype(np.int16) + 12, 0, 255).astype(np.uint8) for one in GOODS[:4]]
     gains = []
-    for weight in (0.0, 0.25, 0.9):
+    for weight in (0.0, 0.35, 2.0):
         fitted = default(whole=weight).fit(GOODS)
         gains.append(np.median(fitted.decision_function(brighter) - fitted.threshold_))
     assert gains[0] < gains[1] < gains[2]
+
+
+def test_a_whole_image_adds_where_it_stands_out_and_takes_nothing_away():
+    weighted, without = default(whole=0.5).fit(GOODS), default(whole=0.0).fit(GOODS)
+    says = weighted._says(
+        WHOLE,
+        weighted._measure(weighted._standardise(weighted._embed(GOODS)), weighted.model_)[WHOLE],
+    )
+    gained = weighted.decision_function(GOODS) - without.decision_function(GOODS)
+    np.testing.assert_allclose(gained, 0.5 * np.maximum(says - 0.75, 0), atol=1e-9)
+    held = weighted.decision_scores_ - without.decision_scores_
+    assert (held >= 0).all()
+    assert 0 < (held > 0).sum() < len(held) / 2
 
 
 def test_a_patch_may_lie_within_reach_of_its_place_and_not_farther():
@@ -170,7 +183,7 @@ def test_with_a_network_there_are_four_members_and_it_draws():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reach": -1}, {"max_images": 1}, {"top": 0.0}, {"top": 1.5}, {"whole": 1.0}]
+    "wrong", [{"reach": -1}, {"max_images": 1}, {"top": 0.0}, {"top": 1.5}, {"whole": -0.1}]
 )
 def test_parameters_that_cannot_be_used(wrong):
     with pytest.raises(ParameterError, match="="):

@@ -223,6 +223,23 @@ def test_a_flat_background_is_searched_once():
     assert sum(map(len, apart.tiles(1))) == 2010
 
 
+@pytest.mark.parametrize("name", ["numpy", "faiss"])
+@pytest.mark.parametrize("group", [-1, 0, 3])
+def test_what_all_queries_exclude_is_left_out_and_changes_no_answer(name, group):
+    rng = np.random.default_rng(3)
+    bank = rng.normal(size=(9000, 12)).astype(np.float32)
+    groups = np.arange(9000) // 1500 - 1
+    queries = bank[::40] + rng.normal(scale=0.1, size=(225, 12)).astype(np.float32)
+    index = create_index(name).fit(bank, groups)
+    alike = index.kneighbors(queries, 2, np.full(225, group))
+    expected, rows = brute(bank, queries, 2, groups, np.full(225, group))
+    np.testing.assert_allclose(alike[0], expected, rtol=1e-5)
+    assert np.array_equal(alike[1], rows)
+    mixed = index.kneighbors(np.repeat(queries, 2, axis=0), 2, np.tile([group, 4], 225))
+    assert np.array_equal(mixed[1][::2], alike[1])
+    assert np.array_equal(mixed[0][::2], alike[0])
+
+
 def test_rows_of_equal_norm_are_not_taken_for_copies():
     bank = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     distances, indices = NumpyIndex().fit(bank).kneighbors(bank)

@@ -37,7 +37,9 @@ __all__ = [
 
 CONFIDENCE = 0.95
 SUSPECT_Z = 4.0
-SUSPECT_SHARE = 0.05
+SUSPECT_SHARE = 0.1
+_FEW = 0.05  # of the images; more than these are suspects only if they do not lie together
+_TOGETHER = 0.75
 SUSPECT_MINIMUM = 10
 _MAD_TO_SIGMA = 1.482602218505602
 
@@ -253,8 +255,14 @@ def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:
 
     Robust z of the log scores (of the scores, if one is not positive) above 4, with the median
     absolute deviation as the unit. Below ten images the deviation says too little, and nothing is
-    flagged. More than max(1, 5 %) of them are not outliers but a second population: all are kept
-    and the warning says so.
+    flagged. More than max(1, 10 %) of them are not outliers but a second population; more than
+    max(1, 5 %), three quarters of which lie within a tenth of the images, are a session of their
+    own: defects come one by one. Then all are kept and the warning says so.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+        Out of sample, in the order in which the images were taken.
 
     Returns
     -------
@@ -264,12 +272,22 @@ def find_suspects(scores: NDArray[np.float64]) -> tuple[tuple[int, ...], str]:
         Empty, or why nothing was flagged.
     """
     found = np.flatnonzero(suspicion(scores) > SUSPECT_Z)
-    if found.size > max(1, math.floor(SUSPECT_SHARE * scores.size)):
-        return (), (
-            f"{found.size} of {scores.size} good images stand out from the others: that is not an "
-            "outlier but two populations. All are kept; look at them, and fit each kind by itself"
-        )
-    return tuple(int(i) for i in found), ""
+    few, most = (max(1, math.floor(share * scores.size)) for share in (_FEW, SUSPECT_SHARE))
+    if found.size <= few or (found.size <= most and not _together(found, scores.size)):
+        return tuple(int(i) for i in found), ""
+    together = " and lie together" if _together(found, scores.size) else ""
+    return (), (
+        f"{found.size} of {scores.size} good images stand out from the others{together}: that is "
+        "not an outlier but two populations. All are kept; look at them, and fit each kind by "
+        "itself"
+    )
+
+
+def _together(found: NDArray[np.intp], n: int) -> bool:
+    """Tell whether most of these of n images lie in one stretch, as those of a session do."""
+    most = math.ceil(_TOGETHER * found.size)
+    stretches = found[most - 1 :] - found[: found.size - most + 1] + 1
+    return bool(stretches.min() <= max(found.size, n // 10))
 
 
 def suspicion(scores: NDArray[np.float64]) -> NDArray[np.float64]:

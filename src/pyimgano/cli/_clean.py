@@ -25,6 +25,7 @@ __all__ = ["Clean", "learn_clean", "show_odd"]
 
 SHARE = 0.05  # of the images: more of one kind are no outliers but a second kind of images
 _COPY = "copy of"
+_APART = (_COPY, "score")  # copies may be many; scores have a rule of their own
 
 
 class Clean(StrEnum):
@@ -76,7 +77,7 @@ def _odd(
     found = [each for each in (*fitted.odd_, *suspects) if each[0] in names]
     kinds = Counter(_kind(reason) for _, reason in (*dropped, *found))
     most = max(1, math.floor(SHARE * len(images)))
-    few = [each for each in found if _kind(each[1]) == _COPY or kinds[_kind(each[1])] <= most]
+    few = [each for each in found if _kind(each[1]) in _APART or kinds[_kind(each[1])] <= most]
     return list({name: (name, reason) for name, reason in reversed(few)}.values())[::-1]
 
 

@@ -73,9 +73,12 @@ class Bank:
         joined = np.concatenate(norms)
         return cls(rows, shift, joined, groups, _count_copies(rows, joined, groups))
 
-    def tiles(self, k: int) -> Iterator[Indices]:
-        """Yield the indices of each tile of rows that k can reach."""
-        kept = np.flatnonzero(self.copies < k)
+    def tiles(self, k: int, without: int = NOBODY) -> Iterator[Indices]:
+        """Yield the indices of each tile of the rows that k can reach, without those of a group."""
+        wanted = self.copies < k
+        if self.groups is not None and without != NOBODY:
+            wanted &= self.groups != without
+        kept = np.flatnonzero(wanted)
         for start in range(0, len(kept), _BANK_TILE):
             yield kept[start : start + _BANK_TILE]
 
@@ -142,7 +145,8 @@ def _search_some(
     buffers = np.empty(size, np.float32), np.empty(size, np.bool_)
     shifted = centred(queries, bank.shift)
     folded, short = fold_queries(*shifted), sketch.fold(*shifted) if sketch else None
-    for chosen in bank.tiles(found.squared.shape[1]):
+    without = int(exclude[0]) if (exclude == exclude[0]).all() else NOBODY
+    for chosen in bank.tiles(found.squared.shape[1], without):
         at = _Tile(bank, queries, exclude, found, chosen, buffers)
         if sketch and short and at.settled(sketch, short, folded):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -39,6 +40,8 @@ _LEAST = 1e-6
 _FLOOR = 0.01
 _NO_LEVEL = (0.0, 1.0, 0.0, 1.0)
 _PRIOR_SPREAD, _PRIOR_COUNT = 0.1, 2
+_USUAL = 0.75
+"""Spreads above the median up to which the whole image says nothing."""
 
 
 class _Model(NamedTuple):
@@ -75,8 +78,9 @@ class Default(_Learned, FeatureDetector):
     at the place (PaDiM); ``whole`` that of the mean of all cells, in all channels (covariance
     shrunk as by Ledoit and Wolf). Of a map, the mean of its highest
     ``top`` share counts. So many spreads as the logarithm lies above the median of the good images
-    out of sample, so much does a member say; the score is the mean of the members, ``whole`` with
-    the weight ``whole``. The map is that of the network's patches, or of the handcrafted ones.
+    out of sample, so much does a member say. The score is the mean of what they say of patches,
+    plus ``whole`` times what the whole image says beyond 0.75: it adds where it stands out, and
+    takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
 
     Axes, and median and spread of each member, are all that out-of-sample scores share with the
     images they are scored without.
@@ -88,7 +92,7 @@ class Default(_Learned, FeatureDetector):
     top : float
         Share of the cells that makes a member's score.
     whole : float
-        Weight of the whole image.
+        Weight of the whole image, where it stands out.
     max_images : int
         Good images whose patches are kept, evenly chosen; all of them take part in the threshold.
     view : View
@@ -100,7 +104,7 @@ class Default(_Learned, FeatureDetector):
 
     reach: int = 2
     top: float = 0.01
-    whole: float = 0.25
+    whole: float = 0.35
     max_images: int = 128
     view: View = field(default_factory=Align)
 
@@ -111,9 +115,9 @@ class Default(_Learned, FeatureDetector):
                 "reach must not be negative and max_images at least 2: "
                 f"reach={self.reach}, max_images={self.max_images}"
             )
-        if not 0 < self.top <= 1 or not 0 <= self.whole < 1:
+        if not 0 < self.top <= 1 or not 0 <= self.whole < math.inf:
             raise ParameterError(
-                f"top is a share in (0, 1], whole a weight in [0, 1): top={self.top}, "
+                f"top is a share in (0, 1], whole a weight of 0 or more: top={self.top}, "
                 f"whole={self.whole}"
             )
 
@@ -230,8 +234,8 @@ class Default(_Learned, FeatureDetector):
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
         says = {name: self._says(name, part) for name, part in found.items()}
-        whole = says.pop(WHOLE)
-        scores = (1 - self.whole) * np.mean(list(says.values()), axis=0) + self.whole * whole
+        whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
+        scores = np.mean(list(says.values()), axis=0) + self.whole * whole
         drawn = DEEP if DEEP in found else PLAIN
         return PatchScores(self._stands(drawn, found[drawn]), np.asarray(scores))
 
