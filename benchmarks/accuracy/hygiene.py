@@ -208,9 +208,9 @@ scores) were set while looking at cookie and ballscrew.
 """
 CLOSING = """
 Gross defects on parts that lie in place are found. Of real defects hidden among the three real sets
-`vision_default` names some and `vision_patchcore` fewer: they stand out too little, or together with
-many good images that do. What is hidden and not named lets others like it pass. An empty list of
-suspects is no proof of clean goods.
+`vision_default` names some and `vision_patchcore` fewer: they stand out too little, or together
+with many good images that do. What is hidden and not named lets others like it pass. An empty list
+of suspects is no proof of clean goods.
 """
 
 
