@@ -143,14 +143,13 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry[T]:
         """Return the entry of ``name``, or raise `UnknownNameError` with near matches."""
-        found = self._entries.get(name)
-        for look in (self._import_namesake, self._discover):
-            if found is None:
-                look(name)
-                found = self._entries.get(name)
-        if found is None:
+        if name not in self._entries:
+            self._import_namesake(name)
+        if name not in self._entries:
+            self._discover()
+        if name not in self._entries:
             raise UnknownNameError(self._unknown(name))
-        return found
+        return self._entries[name]
 
     def __getitem__(self, name: str) -> T:
         return self.entry(name).value
@@ -200,7 +199,7 @@ class Registry(Generic[T]):
         folder = importlib.import_module(self._package).__path__
         return [m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_")]
 
-    def _discover(self, _name: str = "") -> None:
+    def _discover(self) -> None:
         if self._discovered:
             return
         self._discovered = True
