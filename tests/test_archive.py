@@ -331,6 +331,9 @@ def test_members_that_share_bytes_cannot_outgrow_the_file(tmp_path: Path) -> Non
         header("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)", bytes(24)),
         header("{'descr': '|V1000000000', 'fortran_order': False, 'shape': (3,), }", bytes(24)),
         header("{'descr': 'nonsense', 'fortran_order': False, 'shape': (3,), }", bytes(24)),
+        header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1" * 99 + "x"),
+        header("{'descr': '<f3', 'fortran_order': False, 'shape': (3,), }", bytes(24)),
+        GOOD[:8] + b"\x05\x00" + GOOD[10:],
         header("'''", bytes(24)),
         header("__import__('os').abort()", bytes(24)),
         header("  {\n  1:\n 2", bytes(24)),
@@ -350,6 +353,22 @@ def test_arrays_must_be_what_the_manifest_says(tmp_path: Path) -> None:
     forge(tmp_path / "m", {"a": GOOD}, facts={"sha256": "0" * 64})
     with pytest.raises(ArchiveError, match="the array 'a' is damaged"):
         read_archive(tmp_path / "m")
+
+
+def test_reading_does_not_ask_pythons_parser_that_is_unsafe_among_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"none": np.zeros((0, 3)), "one": np.array(2), "two": np.ones((4, 5), "f2")}
+    write_archive(tmp_path / "m", {}, arrays)
+
+    def parse(*_: Any, **__: Any) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", parse)
+        read = read_archive(tmp_path / "m")[1]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array, strict=True)
 
 
 def test_no_module_of_the_package_imports_pickle_but_the_reader_of_weights() -> None:
