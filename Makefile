@@ -43,9 +43,10 @@ test-browser: $(TEST)/playwright
 
 # Every hot path against its peers, side by side; results in benchmarks/speed/results.
 bench: $(TEST)/installed $(ANOMALIB)/installed $(PEERS)/installed
-	for name in metrics knn coreset; do \
+	for name in metrics coreset; do \
 	    $(ONE_THREAD) $(TEST)/bin/python benchmarks/speed/$$name.py || exit 1; \
 	done
+	$(ONE_THREAD) $(PEERS)/bin/python benchmarks/speed/knn.py
 	$(TEST)/bin/python benchmarks/speed/peers.py --python anomalib=$(ANOMALIB)/bin/python \
 	    --python adeval=$(PEERS)/bin/python --python pyaupro=$(PEERS)/bin/python
 	$(ANOMALIB)/bin/python benchmarks/speed/beside_anomalib.py --write
@@ -77,7 +78,7 @@ $(TEST)/playwright: $(TEST)/installed
 
 $(PEERS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet adeval pyaupro "numpy<2.4"
+	$(PEERS)/bin/python -m pip install --quiet --editable ".[faiss]" adeval pyaupro scikit-learn "numpy<2.4"
 	touch $@
 
 $(TORCH)/installed: pyproject.toml

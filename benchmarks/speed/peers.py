@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from memory import peak_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -152,14 +152,6 @@ def measure_here(who: str, figures: Sequence[str], arrays: Path, limit: int) -> 
     print(json.dumps({**about, **took, "peak_mb": peak_mb() - before, "figures": found}))
 
 
-def peak_mb() -> float:
-    """Return the highest resident set of this process; `resource` would count the parent's in."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-
-
 def measure(
     who: str, figures: Sequence[str], python: str, arrays: Path, limit: int
 ) -> dict[str, Any]:
@@ -259,7 +251,7 @@ def told(row: dict[str, Any], key: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", action="append", default=[], metavar="PEER=PATH")
-    parser.add_argument("--limit", type=int, default=150, help="seconds of processor for one")
+    parser.add_argument("--limit", type=int, default=600, help="seconds of processor for one")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)

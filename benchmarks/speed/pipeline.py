@@ -30,16 +30,18 @@ PAIRS = (
     ("vision_padim", "efficientnet_lite0"),
 )
 FIT = """
-import sys, time, resource, pyimgano
+import sys, time, pyimgano
+from memory import peak_mb
 data = pyimgano.load_dataset("mvtec", sys.argv[1], category="flange")
 detector = pyimgano.create_detector(sys.argv[4], extractor=sys.argv[2])
 start = time.perf_counter()
 detector.fit(data.train)
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(time.perf_counter() - start, peak_mb())
 detector.save(sys.argv[3])
 """
 PREDICT = """
-import sys, time, resource, pyimgano
+import sys, time, pyimgano
+from memory import peak_mb
 from pyimgano.runs.evaluate import predict
 detector = pyimgano.load(sys.argv[1])
 data = pyimgano.load_dataset("mvtec", sys.argv[2], category="flange")
@@ -47,14 +49,15 @@ paths = [str(sample.path) for sample in data.test] * int(sys.argv[4])
 start = time.perf_counter()
 predict(detector, paths, sys.argv[3])
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = peak_mb()
 print(1000 * seconds / len(paths), peak, len(paths))
 """
 
 
 def child(code: str, *given: object) -> list[float]:
     command = [sys.executable, "-c", code, *map(str, given)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    here = Path(__file__).parent
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=here)
     return [float(word) for word in done.stdout.split()]
 
 

@@ -31,16 +31,18 @@ from pyimgano.synthesis import render_part, write_demo
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-RESULT = Path(__file__).parent / "results" / "scaling.json"
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "scaling.json"
 DETECTORS = ("vision_default", "vision_patchcore", "vision_padim")
 CORE = {"extractor": "handcrafted"}
 PEAK = """
-import resource, sys, pyimgano
+import sys, pyimgano
+from memory import peak_mb
 from pyimgano.runs.evaluate import predict
 detector = pyimgano.load(sys.argv[1])
 paths = sys.argv[4:] * (int(sys.argv[3]) // len(sys.argv[4:]))
 predict(detector, paths, sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(round(peak_mb()))
 """
 
 
@@ -127,9 +129,8 @@ def peaks(counts: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, dict[str, s
         told = {}
         for count in counts:
             given = [str(model), str(Path(folder) / f"run{count}"), str(count), *asked]
-            done = subprocess.run(
-                [sys.executable, "-c", PEAK, *given], check=True, capture_output=True, text=True
-            )
+            command = [sys.executable, "-c", PEAK, *given]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE)
             told[f"{count:,}"] = f"{done.stdout.split()[-1]} MB"
     print(told, flush=True)
     return {"vision_padim at 128 x 128": {f"{count} images": mb for count, mb in told.items()}}

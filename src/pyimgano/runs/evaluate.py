@@ -96,6 +96,7 @@ def predict(
             if progress is not None:
                 progress(one)
         run.note(**_drifted(detector, judged))
+        judged.clear()  # before the report reads its rows
     return counts
 
 
