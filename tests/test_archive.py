@@ -350,6 +350,12 @@ def test_arrays_must_be_what_the_manifest_says(tmp_path: Path) -> None:
         forge(tmp_path / "m", {"a": GOOD}, facts=facts)
         with pytest.raises(ArchiveError, match="not the one that the manifest names"):
             read_archive(tmp_path / "m")
+    for dtype, n in (("<f8", 10**12), ("<f8", 2), ("<f4", 3), ("<f3", 8)):
+        told = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({n},), }}"
+        facts = {"dtype": dtype, "shape": [n]}
+        forge(tmp_path / "m", {"a": header(told, bytes(24))}, facts=facts)
+        with pytest.raises(ArchiveError, match=rf"is {dtype} \[{n}\] in 24 bytes"):
+            read_archive(tmp_path / "m")
     forge(tmp_path / "m", {"a": GOOD}, facts={"sha256": "0" * 64})
     with pytest.raises(ArchiveError, match="the array 'a' is damaged"):
         read_archive(tmp_path / "m")

@@ -114,11 +114,11 @@ FORGED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "huge shape": (
         array(header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }")),
-        "declares float64",
+        "not the one that the manifest names",
     ),
     "huge type": (
         array(header("{'descr': '|V1000000000', 'fortran_order': False, 'shape': (3,), }")),
-        "declares",
+        "has a damaged header",
     ),
     "objects": (array(npy(np.array([{}], dtype=object))), "the array 'a'"),
     "code": (array(header("__import__('os').abort()")), "the array 'a'"),
