@@ -63,7 +63,7 @@ def predict(
     maps: bool = False,
     progress: Callable[[Inspection], None] | None = None,
 ) -> dict[str, int]:
-    """Judge images into a run directory, in constant memory.
+    """Judge images into a run directory; of each image no more than its row stays in memory.
 
     Parameters
     ----------
