@@ -76,6 +76,30 @@ def test_a_fit_that_is_stopped_leaves_the_old_model(goods, shared_model, tmp_pat
     assert model.read_bytes() == shared_model.read_bytes()
 
 
+SLOW_START = """
+import os, threading, time
+bootstrap = threading.Thread._bootstrap
+def late(self):
+    os.write(2, b"a thread begins\\n")
+    time.sleep(0.5)
+    bootstrap(self)
+    os.write(2, b"a thread ends\\n")
+threading.Thread._bootstrap = late
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_thread_that_was_just_being_started_is_waited_for(goods, tmp_path, number, code):
+    """Inside OpenCV it would abort the process, when it came back after the interpreter's end."""
+    asked = ("--threads", "2", "fit", goods, "-o", tmp_path / "model.pyimg", *SMALL)
+    ended, said = stopped(asked, "a thread begins", number, SLOW_START)
+    assert ended == code
+    first, *told = said.splitlines()
+    assert first == "learning from 20 good images ..."
+    assert told == ["a thread begins", "interrupted", "a thread ends"]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_fit_that_is_stopped_while_it_writes_leaves_the_old_model(
     goods, shared_model, tmp_path, number, code

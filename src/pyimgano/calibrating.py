@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,23 +145,27 @@ class Calibrating(Batchwise, Learned):
         ----------
         judged : iterable of Inspection
             What `inspect` returned. Where samples carry labels, the good ones alone are compared.
+            All of them are taken, one after another, and nothing but numbers is kept of each.
 
         Returns
         -------
         Drift or None
             None where nothing can be compared: no threshold, or scores that belong to a batch.
         """
-        known = vars(self)
-        if self.is_transductive or not {"threshold_", "looks_"} <= known.keys():
+        numbers = array("d")
+        for one in judged:
+            if one.look is not None and one.error is None:
+                label = one.source.label if isinstance(one.source, Sample) else None
+                numbers.extend([math.nan if label is None else label, one.score, *one.look])
+        if self.is_transductive or not {"threshold_", "looks_"} <= vars(self).keys():
             return None
-        seen = [one for one in judged if one.look is not None and one.error is None]
-        labels = [one.source.label if isinstance(one.source, Sample) else None for one in seen]
-        labelled = any(label is not None for label in labels)
+        seen = np.array(numbers).reshape(-1, 5)
+        labelled = not np.isnan(seen[:, 0]).all()
         if labelled:
-            seen = [one for one, label in zip(seen, labels, strict=True) if label == GOOD]
+            seen = seen[seen[:, 0] == GOOD]
         return compare(
-            np.array([one.score for one in seen]),
-            np.array([one.look for one in seen]),
+            seen[:, 1],
+            seen[:, 2:],
             (self.decision_scores_, self.looks_),
             limit=None if labelled else self.threshold_,
         )

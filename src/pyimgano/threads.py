@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pyimgano.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["budget", "set_budget", "side_by_side"]
+__all__ = ["budget", "outwait", "set_budget", "side_by_side"]
 
 _BRING_BLAS = {"numpy", "scipy.linalg", "torch", "faiss", "sklearn"}  # each one of its own
 
@@ -76,6 +77,20 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [function(item) for item in items]
     with _one_thread_a_step(), ThreadPoolExecutor(count) as pool:
         return list(pool.map(function, items))
+
+
+def outwait(seconds: float = 5.0) -> None:
+    """Wait, not for ever, until no thread works that the interpreter would wait for at its end.
+
+    An interrupt can fall while a thread is being started. Then nobody joins it, and one that comes
+    back from compiled code when the interpreter has ended aborts the process.
+    """
+    end = time.monotonic() + seconds
+    main = threading.main_thread()
+    while time.monotonic() < end and any(
+        thread is not main and not thread.daemon for thread in threading.enumerate()
+    ):
+        time.sleep(0.01)
 
 
 @contextmanager

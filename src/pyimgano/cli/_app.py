@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from pyimgano import __version__
 from pyimgano.errors import ParameterError, PyimganoError, was_interrupted
-from pyimgano.threads import set_budget
+from pyimgano.threads import outwait, set_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,6 +95,8 @@ class _Verbs(TyperGroup):
                 raise
             told = interrupt.args and isinstance(interrupt, KeyboardInterrupt)
             tell(f"interrupted{f': {interrupt}' if told else ''}", style="yellow")
+            with suppress(KeyboardInterrupt):  # a second one: do not wait
+                outwait()
             raise typer.Exit(ctx.obj.stopped) from None
 
 

@@ -12,7 +12,7 @@ from pyimgano.metrics.ranks import rank_scores
 from pyimgano.records import DEFECT, GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Chart", "pro_chart", "roc_chart"]
 
@@ -44,11 +44,11 @@ class Chart:
     at: tuple[float, float] | None
 
 
-def roc_chart(rows: Sequence[Mapping[str, Any]], threshold: float | None) -> Chart | None:
+def roc_chart(rows: Iterable[Mapping[str, Any]], threshold: float | None) -> Chart | None:
     """Draw the ROC curve of the labelled rows; None if one kind of image is missing."""
-    known = [row for row in rows if row["score"] is not None and row["label"] is not None]
-    labels = np.array([row["label"] for row in known], np.int64)
-    scores = np.array([row["score"] for row in known], np.float64)
+    pairs = ((row["label"], row["score"]) for row in rows)
+    known = np.array([pair for pair in pairs if None not in pair], np.float64).reshape(-1, 2)
+    labels, scores = known[:, 0].astype(np.int64), known[:, 1]
     curve = roc_curve(rank_scores(labels, scores))
     if curve is None:
         return None

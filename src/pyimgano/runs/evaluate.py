@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from pyimgano.runs.report import write_report
 from pyimgano.runs.scorecard import curves_and_card
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pyimgano.datasets.base import Dataset
@@ -63,7 +64,7 @@ def predict(
     maps: bool = False,
     progress: Callable[[Inspection], None] | None = None,
 ) -> dict[str, int]:
-    """Judge images into a run directory; of each image no more than its row stays in memory.
+    """Judge images into a run directory; of each image a few numbers stay in memory.
 
     Parameters
     ----------
@@ -83,21 +84,22 @@ def predict(
     dict of str to int
         Number of images by verdict.
     """
-    counts: dict[str, int] = {}
-    judged: list[Inspection] = []
+    counts = Counter[str]()
     with RunWriter(
         out, command="predict", overlays=overlays, maps=maps, report=partial(write_report, home=out)
     ) as run:
         run.note(**describe_detector(detector))
-        for one in detector.inspect(sources):
-            run.add(one)
-            judged.append(dataclasses.replace(one, map=None, seen=None, regions=()))
-            counts[str(one.verdict)] = counts.get(str(one.verdict), 0) + 1
-            if progress is not None:
-                progress(one)
-        run.note(**_drifted(detector, judged))
-        judged.clear()  # before the report reads its rows
-    return counts
+
+        def judged() -> Iterator[Inspection]:
+            for one in detector.inspect(sources):
+                run.add(one)
+                counts[str(one.verdict)] += 1
+                if progress is not None:
+                    progress(one)
+                yield one
+
+        run.note(**_drifted(detector, judged()))  # which takes each as it is judged
+    return dict(counts)
 
 
 def evaluate(

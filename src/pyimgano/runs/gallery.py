@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from pyimgano.records import DEFECT, GOOD
 from pyimgano.runs.report_facts import is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -55,58 +56,63 @@ class Section:
     rows: list[Row]
 
 
-def choose(rows: list[Row], threshold: float | None) -> list[Section]:
-    """Choose what to show; no image twice, and no section empty."""
-    judged = [row for row in rows if row["score"] is not None]
-    passed = [row for row in judged if row["verdict"] != Verdict.NG and row["label"] != DEFECT]
-    middle = float(np.median([row["score"] for row in passed])) if passed else 0.0
-    border = judged if threshold is not None else []
-    misses = [r for r in judged if r["label"] == DEFECT and r["verdict"] == Verdict.OK]
-    alarms = [r for r in judged if r["label"] == GOOD and r["verdict"] == Verdict.NG]
-    high = [r for r in judged if r["verdict"] == Verdict.NG] if border else judged
+def choose(rows: Iterable[Row], threshold: float | None) -> list[Section]:
+    """Choose what to show; no image twice, and no section empty. Rows are read a few times."""
+    decided = threshold is not None
+
+    def passed(row: Row) -> bool:
+        return bool(row["verdict"] != Verdict.NG and row["label"] != DEFECT)
 
     def away(centre: float) -> Callable[[Row], float]:
         return lambda row: abs(row["score"] - centre)
 
-    plans: tuple[tuple[str, str, list[Row], Callable[[Row], float]], ...] = (
+    typical = [row["score"] for row in rows if row["score"] is not None and passed(row)]
+    plans: tuple[tuple[str, str, Callable[[Row], bool], Callable[[Row], float]], ...] = (
         (
             "Worst misses",
             "Known defects judged OK, the lowest scores first.",
-            misses,
+            lambda row: row["label"] == DEFECT and row["verdict"] == Verdict.OK,
             lambda row: row["score"],
         ),
         (
             "False alarms",
             "Good parts judged NG, the highest scores first.",
-            alarms,
+            lambda row: row["label"] == GOOD and row["verdict"] == Verdict.NG,
             lambda row: -row["score"],
         ),
         (
-            "Strongest NG" if border else "Highest scores",
+            "Strongest NG" if decided else "Highest scores",
             "Highest first.",
-            high,
+            lambda row: row["verdict"] == Verdict.NG or not decided,
             lambda row: -row["score"],
         ),
         (
             "Borderline",
             "The scores nearest to the threshold: a small change would turn them.",
-            border,
+            lambda _: decided,
             away(threshold or 0.0),
         ),
         (
-            "Typical OK" if border else "Typical",
+            "Typical OK" if decided else "Typical",
             "The scores nearest to their middle.",
             passed,
-            away(middle),
+            away(float(np.median(typical)) if typical else 0.0),
         ),
     )
     seen: set[int] = set()
     sections = []
-    for title, text, candidates, key in plans:
-        shown = sorted((row for row in candidates if id(row) not in seen), key=key)[:SHOWN]
-        seen.update(id(row) for row in shown)
-        if shown:
-            sections.append(Section(title, text, shown))
+    for title, text, fits, key in plans:
+        found = nsmallest(
+            SHOWN,
+            (
+                (key(row), place, row)
+                for place, row in enumerate(rows)
+                if row["score"] is not None and place not in seen and fits(row)
+            ),
+        )
+        seen.update(place for _, place, _ in found)
+        if found:
+            sections.append(Section(title, text, [row for *_, row in found]))
     return sections
 
 
@@ -130,27 +136,23 @@ def pictures(folder: Path, rows: list[Row], galleries: int = 1) -> dict[str, lis
     return {row["overlay"]: found for row, found in encoded if found}
 
 
-def partly(rows: list[Row]) -> bool:
+def partly(rows: Iterable[Row]) -> bool:
     """Tell whether a picture shows a limit of what was judged."""
     return any(row["overlay"] and row.get("seen", 1) < 1 for row in rows)
 
 
-def thumbnails(folder: Path, rows: list[Row]) -> dict[str, str]:
-    """Return a small image of each picture that is there, as many as their budget holds."""
-    kept = [row for row in rows if row["overlay"]]
-
-    def encode(row: Row) -> list[bytes]:
-        return [jpeg(panel, THUMBNAIL) for panel in _panels(folder, row)[:1]]
-
-    found: dict[str, str] = {}
+def thumbnails(folder: Path, rows: Iterable[Row]) -> Iterator[tuple[Row, str | None]]:
+    """Yield each row with a small image of its picture, as many as their budget holds."""
     room = THUMBNAIL_BYTES
-    for row, encoded in zip(kept, prefetch(encode, kept), strict=True):
-        for data in encoded:
-            room -= len(data)
-            found[row["overlay"]] = data_uri("jpeg", data)
-        if room < 0:
-            break
-    return found
+
+    def encode(row: Row) -> tuple[Row, list[bytes]]:
+        panels = _panels(folder, row)[:1] if row["overlay"] and room >= 0 else []
+        return row, [jpeg(panel, THUMBNAIL) for panel in panels]
+
+    for row, encoded in prefetch(encode, rows):
+        shown = encoded if room >= 0 else []
+        room -= sum(map(len, shown))
+        yield row, data_uri("jpeg", shown[0]) if shown else None
 
 
 def link(folder: Path, path: str) -> str | None:

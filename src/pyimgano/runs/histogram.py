@@ -11,7 +11,7 @@ import numpy as np
 from pyimgano.records import DEFECT, GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -47,15 +47,15 @@ class Histogram:
     logarithmic: bool
 
 
-def histogram(rows: Sequence[Mapping[str, Any]], threshold: float | None) -> Histogram | None:
+def histogram(rows: Iterable[Mapping[str, Any]], threshold: float | None) -> Histogram | None:
     """Bin the scores of the rows of a run; None if none was judged.
 
     The axis is logarithmic where positive scores span more than a factor of 20.
     """
-    judged = [row for row in rows if row["score"] is not None]
+    judged = [(row["score"], row["label"]) for row in rows if row["score"] is not None]
     if not judged:
         return None
-    scores = np.array([row["score"] for row in judged])
+    scores = np.array([score for score, _ in judged])
     everything = scores if threshold is None else np.append(scores, threshold)
     low, high = float(everything.min()), float(everything.max())
     logarithmic = low > 0 and high > 20 * low
@@ -73,7 +73,7 @@ def histogram(rows: Sequence[Mapping[str, Any]], threshold: float | None) -> His
     lanes = tuple(
         _lane(name, places[mask], at or 0.0)
         for name, label in kinds
-        if (mask := np.array([row["label"] == label for row in judged])).any()
+        if (mask := np.array([found == label for _, found in judged])).any()
     )
     ticks = tuple((place(tick), tick) for tick in _ticks(low, high, logarithmic))
     return Histogram(lanes, ticks, at, low, high, logarithmic)

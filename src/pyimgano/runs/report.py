@@ -7,14 +7,20 @@ only adds to what is there: a threshold that can be moved, sorting, a filter, la
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, final
+
+import numpy as np
 
 from pyimgano.inspection import Verdict
 from pyimgano.maps.overlay import encode_png, legend
 from pyimgano.runs.charts import SIDE, pro_chart, roc_chart
-from pyimgano.runs.facts import read_run
+from pyimgano.runs.facts import open_run
 from pyimgano.runs.gallery import choose, data_uri, link, partly, pictures, thumbnails
 from pyimgano.runs.histogram import Histogram, histogram
 from pyimgano.runs.page import write_page
@@ -24,6 +30,7 @@ from pyimgano.runs.report_tables import Row, metrics_table, tallies
 __all__ = ["write_report"]
 
 LISTED = 4000  # rows of the table of all images
+NAMED = 200  # images that could not be judged, with their reason
 _LETTERS = {0: "g", 1: "d", None: "u"}
 
 
@@ -51,20 +58,33 @@ def write_report(run_dir: str | Path, *, home: str | Path | None = None) -> Path
         If the report cannot be written.
     """
     folder = Path(run_dir)
-    facts, rows = read_run(folder, leave_out={"regions"})
-    listed = sorted(rows, key=_first_to_last)[:LISTED]
-    links = {row["path"]: link(Path(home or folder), row["path"]) for row in listed}
+    facts, rows = open_run(folder)
     target = folder / "report.html"
-    write_page(target, "report.html.j2", links=links, **_view(folder, facts, rows, listed))
+    original = partial(link, Path(home or folder))
+    write_page(target, "report.html.j2", original=original, **_view(folder, facts, rows))
     return target
 
 
-def _view(
-    folder: Path, facts: dict[str, Any], rows: list[Row], listed: list[Row]
-) -> dict[str, Any]:
-    """Return what the template shows."""
+@final
+class _Table(Sized, Iterable[tuple[Row, str | None]]):
+    """Rows with their thumbnails: what could not be judged, then the highest scores."""
+
+    def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
+        self._folder, self._rows = folder, rows
+        keys = [-math.inf if row["score"] is None else -row["score"] for row in rows]
+        self._order = np.argsort(keys, kind="stable")[:LISTED].tolist()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[tuple[Row, str | None]]:
+        return thumbnails(self._folder, (self._rows[place] for place in self._order))
+
+
+def _view(folder: Path, facts: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the template shows; of all rows nothing is kept but their scores."""
     limits = {  # the rows know them too, where a run ended before it could note them
-        name: next((row[name] for row in [facts, *rows] if row.get(name) is not None), None)
+        name: next((row[name] for row in chain([facts], rows) if row.get(name) is not None), None)
         for name in ("threshold", "pixel_threshold")
     }
     threshold = limits["threshold"]
@@ -86,22 +106,22 @@ def _view(
         "sections": sections,
         "partly": partly(rows),
         "pictures": pictures(folder, [row for section in sections for row in section.rows]),
-        "thumbnails": thumbnails(folder, listed),
+        "pictured": any(row["overlay"] for row in rows),
         "legend": data_uri("png", encode_png(legend(240, 12))),
-        "folder": _shared_folder([row["path"] for row in rows]),
-        "listed": listed,
-        "errors": [row for row in rows if row["verdict"] == Verdict.ERROR],
+        "folder": _shared_folder(row["path"] for row in rows),
+        "listed": _Table(folder, rows),
+        "errors": list(islice((r for r in rows if r["verdict"] == Verdict.ERROR), NAMED)),
         "suspects": _suspects(facts),
     }
 
 
-def _scores(rows: list[Row], threshold: float | None, chart: Histogram) -> str:
+def _scores(rows: Iterable[Row], threshold: float | None, chart: Histogram) -> str:
     """Return scores and axis as JSON of numbers and letters, which no markup can hide in."""
-    judged = [row for row in rows if row["score"] is not None]
+    judged = [(row["score"], _LETTERS[row["label"]]) for row in rows if row["score"] is not None]
     return json.dumps(
         {
-            "scores": [row["score"] for row in judged],
-            "labels": "".join(_LETTERS[row["label"]] for row in judged),
+            "scores": [score for score, _ in judged],
+            "labels": "".join(letter for _, letter in judged),
             "threshold": threshold,
             "low": chart.low,
             "high": chart.high,
@@ -111,11 +131,6 @@ def _scores(rows: list[Row], threshold: float | None, chart: Histogram) -> str:
     )
 
 
-def _first_to_last(row: Row) -> tuple[bool, float]:
-    """Order what could not be judged before the highest scores."""
-    return row["score"] is not None, -(row["score"] or 0.0)
-
-
 def _suspects(facts: dict[str, Any]) -> list[tuple[str, float | None]]:
     """Return the suspects, and how far each stands out where the run noted it."""
     names = facts.get("suspects") or []
@@ -123,7 +138,9 @@ def _suspects(facts: dict[str, Any]) -> list[tuple[str, float | None]]:
     return list(zip(names, far if len(far) == len(names) else [None] * len(names), strict=True))
 
 
-def _shared_folder(paths: list[str]) -> str:
+def _shared_folder(paths: Iterable[str]) -> str:
     """Return the start of all paths, up to a separator; empty if they share none."""
-    start = os.path.commonprefix(paths)  # noqa: RUF071 - cut at a separator on the next line
+    start = ""
+    for place, path in enumerate(paths):
+        start = os.path.commonprefix([start, path]) if place else path  # noqa: RUF071 - cut below
     return start[: max(start.rfind("/"), start.rfind("\\")) + 1]

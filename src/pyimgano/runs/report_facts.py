@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,28 +24,30 @@ __all__ = ["image_facts", "is_there", "model_facts"]
 _PROBED = 5000  # headers that are read again
 
 
-def image_facts(rows: list[Row]) -> dict[str, Any]:
+def image_facts(rows: Iterable[Row]) -> dict[str, Any]:
     """Return sizes and modes of the originals that are still there, and exact copies among them.
 
     Copies are files of equal bytes; only images of one score are compared, for copies have one.
     """
-    headers = []
-    alike: dict[float, list[str]] = defaultdict(list)
-    for row in rows[:_PROBED]:
+    sizes, modes = Counter[str](), Counter[str]()
+    alike: dict[float, dict[str, None]] = defaultdict(dict)  # a path once, in order
+    for row in islice(rows, _PROBED):
         if not is_there(row["path"]):
             continue
         try:
-            headers.append(probe(row["path"]))
+            info = probe(row["path"])
         except ImageError:  # it stands among the errors already
             continue
+        sizes[f"{info.width} x {info.height}"] += 1
+        modes[f"{info.mode}, {info.bits} bit, {info.format}"] += 1
         if row["score"] is not None:
-            alike[row["score"]].append(row["path"])
+            alike[row["score"]].setdefault(row["path"])
     groups = [group for paths in alike.values() if len(paths) > 1 for group in _copies(paths)]
     return {
-        "sizes": _counted(f"{info.width} x {info.height}" for info in headers),
-        "modes": _counted(f"{info.mode}, {info.bits} bit, {info.format}" for info in headers),
+        "sizes": sizes.most_common(),
+        "modes": modes.most_common(),
         "copies": groups,
-        "looked_at": len(headers),
+        "looked_at": sizes.total(),
     }
 
 
@@ -80,13 +83,9 @@ def _entry(registry: Registry[Any], name: str) -> Metadata | None:
     return registry.entry(name).metadata if name in registry else None
 
 
-def _copies(paths: list[str]) -> list[list[str]]:
+def _copies(paths: Iterable[str]) -> list[list[str]]:
     """Return the groups of files with equal bytes."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for path in dict.fromkeys(paths):
+    for path in paths:
         groups[hashlib.sha256(Path(path).read_bytes()).hexdigest()].append(path)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _counted(values: Iterable[str]) -> list[tuple[str, int]]:
-    return Counter(values).most_common()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,22 +61,27 @@ class Tally:
         return Rate(self.ok, self.ok + self.ng)
 
 
-def tallies(rows: list[Row]) -> dict[str, Any]:
+def tallies(rows: Iterable[Row]) -> dict[str, Any]:
     """Count verdicts: of all images, by label, and (``kinds``) by kind of defect."""
-    defective = [row for row in rows if row["label"] == DEFECT]
-    kinds = sorted({row["defect"] for row in defective})
+    counts = Counter((row["label"], row["defect"], row["verdict"]) for row in rows)
+
+    def tally(name: str, labels: Container[int | None], kind: str | None = None) -> Tally:
+        verdicts = Counter[str]()
+        for (label, defect, verdict), n in counts.items():
+            if label in labels and kind in {None, defect}:
+                verdicts[verdict] += n
+        return Tally(name, *(verdicts[verdict] for verdict in (*Verdict, "")))
+
     return {
-        "all": _tally("all", rows),
-        "good": _tally("good", [row for row in rows if row["label"] == GOOD]),
-        "defect": _tally("defective", defective),
-        "unlabelled": _tally("unlabelled", [row for row in rows if row["label"] is None]),
-        "kinds": [_tally(kind, [r for r in defective if r["defect"] == kind]) for kind in kinds],
+        "all": tally("all", {GOOD, DEFECT, None}),
+        "good": tally("good", {GOOD}),
+        "defect": tally("defective", {DEFECT}),
+        "unlabelled": tally("unlabelled", {None}),
+        "kinds": [
+            tally(kind, {DEFECT}, kind)
+            for kind in sorted({defect for label, defect, _ in counts if label == DEFECT})
+        ],
     }
-
-
-def _tally(name: str, rows: list[Row]) -> Tally:
-    verdicts = [row["verdict"] for row in rows]
-    return Tally(name, *(verdicts.count(verdict) for verdict in (*Verdict, "")))
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> list[tuple[str, object, str, bool]]:
