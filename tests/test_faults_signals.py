@@ -155,6 +155,22 @@ def test_an_evaluate_that_is_stopped_says_so(shared_parts, tmp_path, number, cod
         assert bool(rows) == (at != "learning")
 
 
+def test_pools_of_what_was_stopped_are_closed_before_anything_is_waited_for(
+    many, shared_model, tmp_path
+):
+    """An idle thread of a pool that nobody closes would be waited for as long as may be."""
+    told = (
+        "import sys, threading\nimport pyimgano.cli._app as app\nwait = app.outwait\n"
+        "def counted():\n"
+        " sys.stderr.write(f'waits for {threading.active_count() - 1}\\n'); wait()\n"
+        "app.outwait = counted"
+    )
+    given = ("--threads", "2", "predict", shared_model, many, "--out", tmp_path / "run")
+    ended, said = stopped(given, "judged 18", signal.SIGINT, told)
+    assert ended == 130
+    assert said.splitlines()[-1] == "waits for 0"
+
+
 def test_only_the_main_thread_listens() -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []

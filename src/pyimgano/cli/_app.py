@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -95,8 +96,6 @@ class _Verbs(TyperGroup):
                 raise
             told = interrupt.args and isinstance(interrupt, KeyboardInterrupt)
             tell(f"interrupted{f': {interrupt}' if told else ''}", style="yellow")
-            with suppress(KeyboardInterrupt):  # a second one: do not wait
-                outwait()
             raise typer.Exit(ctx.obj.stopped) from None
 
 
@@ -168,7 +167,14 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that cannot be encoded
     with _warnings_told():
-        code = _attempt(sys.argv[1:] if arguments is None else list(arguments))
+        try:
+            code: Any = _attempt(sys.argv[1:] if arguments is None else list(arguments))
+        except SystemExit as end:
+            code = end.code
+    if code in {ExitCode.INTERRUPTED, ExitCode.TERMINATED}:
+        with suppress(KeyboardInterrupt):  # a second one: do not wait
+            gc.collect()  # what the interrupt left open is closed, and its threads end
+            outwait()
     raise SystemExit(code)
 
 
