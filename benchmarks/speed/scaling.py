@@ -37,11 +37,11 @@ DETECTORS = ("vision_default", "vision_patchcore", "vision_padim")
 CORE = {"extractor": "handcrafted"}
 PEAK = """
 import sys, pyimgano
+from pathlib import Path
 from memory import peak_mb
 from pyimgano.runs.evaluate import predict
 detector = pyimgano.load(sys.argv[1])
-paths = sys.argv[4:] * (int(sys.argv[3]) // len(sys.argv[4:]))
-predict(detector, paths, sys.argv[2])
+predict(detector, sorted(map(str, Path(sys.argv[3]).iterdir())), sys.argv[2])
 print(round(peak_mb()))
 """
 
@@ -119,7 +119,7 @@ def growth() -> dict[str, dict[str, Any]]:
 
 
 def peaks(counts: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, dict[str, str]]:
-    """Return the peak memory of judging so many images."""
+    """Return the peak memory of judging so many files, 20 images under many names."""
     with tempfile.TemporaryDirectory() as folder:
         data = write_demo(Path(folder) / "data", n_train=30, n_good=10, n_defect=10)
         good = sorted(map(str, data.glob("*/train/good/*")))
@@ -128,7 +128,11 @@ def peaks(counts: Sequence[int] = (100, 1_000, 10_000)) -> dict[str, dict[str, s
         create_detector("vision_padim", size=128, **CORE).fit(good).save(model)
         told = {}
         for count in counts:
-            given = [str(model), str(Path(folder) / f"run{count}"), str(count), *asked]
+            images = Path(folder) / f"images{count}"
+            images.mkdir()
+            for i in range(count):
+                os.link(asked[i % len(asked)], images / f"{i:05d}.png")
+            given = [str(model), str(Path(folder) / f"run{count}"), str(images)]
             command = [sys.executable, "-c", PEAK, *given]
             done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE)
             told[f"{count:,}"] = f"{done.stdout.split()[-1]} MB"

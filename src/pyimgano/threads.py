@@ -80,10 +80,11 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def outwait(seconds: float = 5.0) -> None:
-    """Wait, not for ever, until no thread works that the interpreter would wait for at its end.
+    """Wait, not for ever, until the main thread and daemons are alone.
 
-    An interrupt can fall while a thread is being started. Then nobody joins it, and one that comes
-    back from compiled code when the interpreter has ended aborts the process.
+    An interrupt can fall while a thread is being started. Then nobody joins it, not even the
+    interpreter at its end, and one that comes back from compiled code after that aborts the
+    process.
     """
     end = time.monotonic() + seconds
     main = threading.main_thread()

@@ -61,8 +61,9 @@ def read_run(
         If the directory holds no run, or its files are damaged.
     """
     facts, rows = open_run(run_dir)
-    return facts, [
-        {name: value for name, value in row.items() if name not in leave_out} for row in rows
+    return facts, [  # whose names are the same texts: there may be very many
+        {sys.intern(name): value for name, value in row.items() if name not in leave_out}
+        for row in rows
     ]
 
 
@@ -89,12 +90,12 @@ class _Rows(Lazy[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with self._open() as lines:
             for line in lines:
-                yield json.loads(line, object_pairs_hook=_sharing)
+                yield json.loads(line)
 
     def _item(self, index: int) -> dict[str, Any]:
         with self._open() as lines:
             lines.seek(self._starts[index])
-            found: dict[str, Any] = json.loads(lines.readline(), object_pairs_hook=_sharing)
+            found: dict[str, Any] = json.loads(lines.readline())
         return found
 
     @contextmanager
@@ -104,11 +105,6 @@ class _Rows(Lazy[dict[str, Any]]):
                 yield lines
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{self._path} cannot be read ({error}); run it again") from error
-
-
-def _sharing(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a row whose names are those of all other rows: there may be very many."""
-    return {sys.intern(name): value for name, value in pairs}
 
 
 def read_facts(run_dir: str | Path) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class _Table(Sized, Iterable[tuple[Row, str | None]]):
 
 
 def _view(folder: Path, facts: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what the template shows; of all rows nothing is kept but their scores."""
+    """Return what the template shows; each part reads the rows anew and keeps but numbers."""
     limits = {  # the rows know them too, where a run ended before it could note them
         name: next((row[name] for row in chain([facts], rows) if row.get(name) is not None), None)
         for name in ("threshold", "pixel_threshold")

@@ -30,7 +30,7 @@ def image_facts(rows: Iterable[Row]) -> dict[str, Any]:
     Copies are files of equal bytes; only images of one score are compared, for copies have one.
     """
     sizes, modes = Counter[str](), Counter[str]()
-    alike: dict[float, dict[str, None]] = defaultdict(dict)  # a path once, in order
+    alike: dict[float, list[str]] = defaultdict(list)
     for row in islice(rows, _PROBED):
         if not is_there(row["path"]):
             continue
@@ -41,7 +41,7 @@ def image_facts(rows: Iterable[Row]) -> dict[str, Any]:
         sizes[f"{info.width} x {info.height}"] += 1
         modes[f"{info.mode}, {info.bits} bit, {info.format}"] += 1
         if row["score"] is not None:
-            alike[row["score"]].setdefault(row["path"])
+            alike[row["score"]].append(row["path"])
     groups = [group for paths in alike.values() if len(paths) > 1 for group in _copies(paths)]
     return {
         "sizes": sizes.most_common(),
@@ -83,9 +83,9 @@ def _entry(registry: Registry[Any], name: str) -> Metadata | None:
     return registry.entry(name).metadata if name in registry else None
 
 
-def _copies(paths: Iterable[str]) -> list[list[str]]:
+def _copies(paths: list[str]) -> list[list[str]]:
     """Return the groups of files with equal bytes."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
+    for path in dict.fromkeys(paths):
         groups[hashlib.sha256(Path(path).read_bytes()).hexdigest()].append(path)
     return [group for group in groups.values() if len(group) > 1]
