@@ -152,7 +152,7 @@ def gaussians() -> dict[str, dict[str, Any]]:
                 "pyimgano": lambda features=features: fit_places(features, 0.01),
                 "anomalib": lambda theirs=theirs, turned=turned: theirs.fit(turned),
             },
-            3,
+            9,
             time.process_time,
         )
         learned = theirs.fit(turned)

@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 _AT_ONCE = 1 << 25  # bytes of products of blocks
+_TOGETHER = 8  # places whose matrices stay in the cache from one step to the next
+_SMALL = 50  # channels up to which LAPACK inverts a triangle at once
 _FEW = 4  # channels to one image from which on the directions of the images take less room
 
 
@@ -58,13 +60,30 @@ def fit_places(features: NDArray[np.float32], regularisation: float) -> Places:
 def _of_many(
     centred: NDArray[np.float32], regularisation: float, whitener: NDArray[np.float32]
 ) -> None:
+    _, count, n = centred.shape
+    for start in range(0, len(centred), _TOGETHER):
+        some = centred[start : start + _TOGETHER]
+        covariance = np.matmul(some, some.transpose(0, 2, 1)) / np.float64(max(n - 1, 1))
+        covariance[:, range(count), range(count)] += regularisation
+        inverse = np.zeros_like(covariance)
+        _invert(np.linalg.cholesky(covariance), inverse)
+        whitener[start : start + _TOGETHER] = inverse
+
+
+def _invert(lower: NDArray[np.float64], inverse: NDArray[np.float64]) -> None:
+    """Write the inverses of lower triangles (w, d, d), by halves: LAPACK's is slow beyond them."""
     from scipy.linalg import lapack
 
-    _, count, n = centred.shape
-    covariance = np.matmul(centred, centred.transpose(0, 2, 1)) / np.float64(max(n - 1, 1))
-    covariance[:, range(count), range(count)] += regularisation
-    for column, lower in enumerate(np.linalg.cholesky(covariance)):
-        whitener[column] = lapack.dtrtri(lower.T)[0].T  # what LAPACK need not copy
+    count = lower.shape[1]
+    if count <= _SMALL:
+        for one, inverted in zip(lower, inverse, strict=True):
+            inverted[:] = lapack.dtrtri(one.T)[0].T  # what LAPACK need not copy
+        return
+    half = count // 2
+    first, last = inverse[:, :half, :half], inverse[:, half:, half:]
+    _invert(lower[:, :half, :half], first)
+    _invert(lower[:, half:, half:], last)
+    np.matmul(np.matmul(-last, lower[:, half:, :half]), first, out=inverse[:, half:, :half])
 
 
 def _of_few(
