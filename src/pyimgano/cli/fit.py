@@ -228,7 +228,7 @@ def _print_learned(show: Show, fitted: Detector, given: int, seconds: float) -> 
         "learned",
         f"{count(learned, 'good image')} of {width} x {height} px{several} in {seconds:.1f} s",
     )
-    for subject in ("memory", "neighbours"):
+    for subject in ("memory", "neighbours", "map"):
         if subject in facts:
             show.fact(subject, facts[subject])
     if fitted.skipped_:

@@ -45,6 +45,11 @@ class LocalSearch:
         rows[..., -1] = np.einsum("hwnd,hwnd->hwn", rows[..., :-1], rows[..., :-1]) / -2
         return cls(rows, reach)
 
+    @classmethod
+    def again(cls, bank: NDArray[np.float16], reach: int) -> Self:
+        """Take a `bank` (h, w, n, d) as the model file holds it."""
+        return cls.of(bank.astype(np.float32).transpose(2, 0, 1, 3), reach)
+
     @property
     def bank(self) -> NDArray[np.float32]:
         """The vectors alone, (h, w, n, d)."""

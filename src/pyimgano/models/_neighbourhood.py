@@ -11,7 +11,7 @@ from pyimgano.errors import ParameterError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_neighbourhood", "pooled"]
+__all__ = ["check_neighbourhood", "pooled", "smoothed"]
 
 
 def check_neighbourhood(side: int) -> None:
@@ -49,3 +49,12 @@ def _averaged(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
         total[step:] += values[:-step]
         total[:-step] += values[step:]
     return (total / reach).astype(np.float32)
+
+
+def smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average (n, h, w, d) over 3 x 3 cells, the border repeated."""
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    means: NDArray[np.float32] = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    means /= np.float32(9)
+    return means

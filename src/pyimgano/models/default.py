@@ -11,11 +11,13 @@ import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
-from pyimgano.feature_detector import FeatureDetector, PatchScores
-from pyimgano.features.handcrafted import CHANNELS
+from pyimgano.feature_detector import PatchScores
 from pyimgano.groups import block_folds
+from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, whole_distances
+from pyimgano.models._levels import NO_LEVELS, levels
 from pyimgano.models._local_search import LocalSearch
+from pyimgano.models._seeing import AROUND, AXES, DEEP, PLACE, PLAIN, Seeing
 from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 from pyimgano.threads import side_by_side
@@ -26,20 +28,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pyimgano.models._seeing import Grids
     from pyimgano.views.base import View
-
-    Grids = dict[str, NDArray[np.float32]]
 
 __all__ = ["Default"]
 
-PLAIN, DEEP, PLACE, WHOLE = "handcrafted", "network", "place", "whole"
-_AXES = {PLAIN: 48, DEEP: 64}
-_SAMPLE = 60_000
+WHOLE = "whole"
+ANYWHERE = {DEEP: "network, anywhere", PLAIN: "handcrafted, anywhere"}
+_WEIGHTS = {DEEP: 1.0, PLAIN: 0.5}  # of maps from anywhere
+_NEARLY_ALL, _ASKED = 0.9, 32
 _BATCH = 8
 _LEAST = 1e-6
 _FLOOR = 0.01
-_NO_LEVEL = (0.0, 1.0, 0.0, 1.0)
-_PRIOR_SPREAD, _PRIOR_COUNT = 0.1, 2
 _USUAL = 0.75
 """Spreads above the median up to which the whole image says nothing."""
 
@@ -53,12 +53,12 @@ class _Model(NamedTuple):
 
 
 class _Learned:
-    axes_: Grids
-    origins_: Grids
     held_: PatchScores | None
     kept_: NDArray[np.int64]
     levels_: dict[str, tuple[float, float, float, float]]
     model_: _Model
+    loose_: dict[str, Anywhere]
+    loose_share_: float | None
 
 
 @DETECTORS.register(
@@ -69,7 +69,7 @@ class _Learned:
     ),
 )
 @dataclass(kw_only=True, eq=False)
-class Default(_Learned, FeatureDetector):
+class Default(_Learned, Seeing):
     """A fusion of what is good at small defects, at misplaced ones and at large ones.
 
     Each member measures a distance to the good images: ``handcrafted`` and ``network`` that of a
@@ -81,6 +81,10 @@ class Default(_Learned, FeatureDetector):
     out of sample, so much does a member say. The score is the mean of what they say of patches,
     plus ``whole`` times what the whole image says beyond 0.75: it adds where it stands out, and
     takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
+
+    Where parts lie loose, a place tells nothing: if nine of ten good images, out of sample, are
+    nearer to a tenth of all patches than to those near by, the map is drawn from patches anywhere
+    instead, each averaged over its surroundings as in PatchCore; the handcrafted ones weigh half.
 
     Axes, and median and spread of each member, are all that out-of-sample scores share with the
     images they are scored without.
@@ -125,8 +129,7 @@ class Default(_Learned, FeatureDetector):
         n = len(features)
         if len(np.unique(blocks)) == 1:  # the levels want scores out of sample all the same
             blocks = block_folds([None] * n, self.folds)
-        kept = np.unique(np.linspace(0, n - 1, min(n, self.max_images)).round().astype(np.int64))
-        self.kept_ = kept
+        self.kept_ = kept = _evenly(n, self.max_images)
         self._learn_axes(features[kept])
         seen, vectors = self._seen(features[kept]), _vectors(features)
         self.levels_ = {}
@@ -136,7 +139,12 @@ class Default(_Learned, FeatureDetector):
             model = self._compare({k: v[~held[kept]] for k, v in seen.items()}, vectors[~held])
             for name, part in self._measure(features[held], model).items():
                 found.setdefault(name, np.empty((n, *part.shape[1:]), part.dtype))[held] = part
-        self.levels_ = {name: _levels(self._top(part), part) for name, part in found.items()}
+        self.loose_, self.loose_share_ = {}, self._share_loose(found, seen, blocks)
+        if (self.loose_share_ or 0) >= _NEARLY_ALL:
+            around = self._surroundings(features[kept])
+            self.loose_ = {k: Anywhere.of(v, blocks[kept], self.seed) for k, v in around.items()}
+            found |= self._measure_loose(features, blocks)
+        self.levels_ = {name: levels(self._top(part), part) for name, part in found.items()}
         self.held_ = self._fuse(found) if found else None
         self.model_ = self._compare(seen, vectors)
 
@@ -145,36 +153,25 @@ class Default(_Learned, FeatureDetector):
         return held
 
     def _score_features(self, features: NDArray[np.float32]) -> PatchScores:
-        return self._fuse(self._measure(features, self.model_))
+        return self._fuse(self._all(features))
 
-    # What the members see -------------------------------------------------------------------
+    def _all(self, features: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        return self._measure(features, self.model_) | self._measure_loose(features)
 
-    def _learn_axes(self, features: NDArray[np.float32]) -> None:
-        self.origins_, self.axes_ = {}, {}
-        for name, values in self._families(features).items():
-            rows = values.reshape(-1, values.shape[-1])
-            rows = rows[:: -(-len(rows) // _SAMPLE)].astype(np.float64)
-            origin = rows.mean(axis=0)
-            _, axes = np.linalg.eigh((rows - origin).T @ (rows - origin))
-            self.origins_[name] = origin.astype(np.float32)
-            self.axes_[name] = np.ascontiguousarray(axes[:, -_AXES[name] :]).astype(np.float32)
+    def learned(self) -> dict[str, str]:
+        """Return in words what was learned, with what the map is drawn from."""
+        facts = super().learned()
+        share = vars(self).get("loose_share_")
+        if share is not None:
+            near, loose = f"{1 - share:.0%} of the good images", f"{share:.0%} of the good images"
+            facts["map"] = (
+                f"from good patches anywhere, which are nearer to {loose} than those near by"
+                if self.loose_
+                else f"from good patches near by, which are nearer to {near} than any others"
+            )
+        return facts
 
-    def _families(self, features: NDArray[np.float32]) -> Grids:
-        """Split standardised features (..., d) into what each kind of member sees."""
-        named = self.extractor_.fingerprint.startswith(("handcrafted", "fused_lite0"))
-        cut = len(CHANNELS) if named else 0
-        families = {PLAIN: features[..., :cut], DEEP: features[..., cut:]}
-        return {name: values for name, values in families.items() if values.shape[-1]}
-
-    def _seen(self, features: NDArray[np.float32]) -> Grids:
-        families = self._families(features).items()
-        seen: Grids = {
-            name: np.matmul(values - self.origins_[name], self.axes_[name], dtype=np.float32)
-            for name, values in families
-        }
-        if DEEP in seen:
-            seen[PLACE] = _smoothed(seen[DEEP])
-        return seen
+    # What is measured -----------------------------------------------------------------------
 
     def _compare(self, seen: Grids, vectors: NDArray[np.float64]) -> _Model:
         """Learn from what is seen of some images; rounded as the model file will hold it."""
@@ -201,6 +198,34 @@ class Default(_Learned, FeatureDetector):
         found[WHOLE] = whole_distances(_vectors(features), model.whole)
         return found
 
+    # Where a place tells nothing -------------------------------------------------------------
+
+    def _share_loose(
+        self, found: Mapping[str, NDArray[Any]], seen: Grids, blocks: NDArray[np.int64]
+    ) -> float | None:
+        """Return how many of the goods lie nearer to patches anywhere, out of sample."""
+        if len(np.unique(blocks[self.kept_])) < 2:
+            return None
+        name = DEEP if DEEP in seen else PLAIN
+        some = _evenly(len(self.kept_), _ASKED)
+        asked = self.kept_[some]
+        bank = Anywhere.of(seen[name], blocks[self.kept_], self.seed)
+        anywhere = bank.distances(seen[name][some], blocks[asked])
+        return float(np.mean(self._top(found[name][asked]) > self._top(anywhere)))
+
+    def _measure_loose(
+        self, features: NDArray[np.float32], blocks: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Return maps (n, h, w) from patches anywhere, but for those of an image's own block."""
+        parts: dict[str, list[NDArray[np.float32]]] = {}
+        for start in range(0, len(features), _BATCH) if self.loose_ else ():
+            some = slice(start, start + _BATCH)
+            for name, around in self._surroundings(features[some]).items():
+                without = None if blocks is None else blocks[some]
+                part = self.loose_[name].distances(around, without)
+                parts.setdefault(ANYWHERE[name], []).append(part)
+        return {name: np.concatenate(part) for name, part in parts.items()}
+
     # How they agree -------------------------------------------------------------------------
 
     def _top(self, part: NDArray[Any]) -> NDArray[np.float64]:
@@ -224,48 +249,59 @@ class Default(_Learned, FeatureDetector):
 
     def _says(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return by how many spreads a member lies above the median of the goods, (n,)."""
-        middle, spread, _, _ = self.levels_.get(name, _NO_LEVEL)
+        middle, spread, _, _ = self.levels_.get(name, NO_LEVELS)
         return (self._top(values) - middle) / spread
 
     def _stands(self, name: str, part: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a member's map in spreads above the median of the good patches."""
-        _, _, at, by = self.levels_.get(name, _NO_LEVEL)
+        _, _, at, by = self.levels_.get(name, NO_LEVELS)
         return (part - np.float32(at)) / np.float32(by)
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        says = {name: self._says(name, part) for name, part in found.items()}
+        drawn = ANYWHERE.values()
+        says = {name: self._says(name, part) for name, part in found.items() if name not in drawn}
         whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
         scores = np.mean(list(says.values()), axis=0) + self.whole * whole
-        drawn = DEEP if DEEP in found else PLAIN
-        return PatchScores(self._stands(drawn, found[drawn]), np.asarray(scores))
+        return PatchScores(self._drawn(found), np.asarray(scores))
+
+    def _drawn(self, found: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        weights = {ANYWHERE[name]: _WEIGHTS[name] for name in self.loose_}
+        weights = weights or {DEEP if DEEP in found else PLAIN: 1.0}
+        parts = [np.float32(w) * self._stands(name, found[name]) for name, w in weights.items()]
+        return np.asarray(np.sum(parts, axis=0))
 
     def _explain(
         self, image: NDArray[np.uint8], places: Sequence[tuple[float, float]]
     ) -> list[Evidence]:
         features = self._standardise(self._embed([image]))
         grid = features.shape[1], features.shape[2]
-        found, seen = self._measure(features, self.model_), self._seen(features)
-        whole = self._says(WHOLE, found[WHOLE])
-        name = DEEP if DEEP in seen else PLAIN
-        near = self.model_.near[name]
+        found = self._all(features)
+        whole = self._says(WHOLE, found.pop(WHOLE))
         result = []
         for cell in (self._cell_at(place, grid) for place in places):
-            image_of, row, column = near.nearest(seen[name][0][cell], cell)
-            parts = {
-                member: float(self._stands(member, part)[0][cell])
-                for member, part in found.items()
-                if member != WHOLE
-            }
+            name, reach, image_of, other = self._nearest(features, cell)
+            parts = {m: float(self._stands(m, part)[0][cell]) for m, part in found.items()}
             result.append(
                 Evidence(
-                    box=self._box_of(cell, grid, 0),
+                    box=self._box_of(cell, grid, reach),
                     distance=float(found[name][0][cell]),
                     good=int(self.kept_[image_of]),
-                    good_box=self._box_of((row, column), grid, 0),
+                    good_box=self._box_of(other, grid, reach),
                     parts={**parts, "whole image": float(whole[0])},
                 )
             )
         return result
+
+    def _nearest(
+        self, features: NDArray[np.float32], cell: tuple[int, int]
+    ) -> tuple[str, int, int, tuple[int, int]]:
+        """Return by which map, with how many cells around, the image kept, and the place in it."""
+        name = DEEP if DEEP in self.axes_ else PLAIN
+        if self.loose_:
+            image, place = self.loose_[name].nearest(self._surroundings(features)[name][0][cell])
+            return ANYWHERE[name], AROUND[name] // 2, image, divmod(place, features.shape[2])
+        image, *where = self.model_.near[name].nearest(self._seen(features)[name][0][cell], cell)
+        return name, 0, image, (where[0], where[1])
 
     # The file -------------------------------------------------------------------------------
 
@@ -277,6 +313,9 @@ class Default(_Learned, FeatureDetector):
             state[f"near_{name}_"] = model.near[name].bank.astype(np.float16)
             state[f"axes_{name}_"] = self.axes_[name]
             state[f"origin_{name}_"] = self.origins_[name]
+        for name, loose in state.pop("loose_").items():
+            state[f"loose_{name}_"] = loose.bank.astype(np.float16)
+            state[f"loose_{name}_origins_"] = loose.origins
         del state["axes_"], state["origins_"]
         if model.places is not None:
             state["place_mean_"], state["place_whitener_"] = model.places
@@ -284,12 +323,17 @@ class Default(_Learned, FeatureDetector):
         return state
 
     def _restore(self, state: dict[str, Any]) -> None:
-        names = [name for name in _AXES if f"axes_{name}_" in state]
+        names = [name for name in AXES if f"axes_{name}_" in state]
         self.axes_ = {name: state.pop(f"axes_{name}_") for name in names}
         self.origins_ = {name: state.pop(f"origin_{name}_") for name in names}
+        self.loose_ = {
+            name: Anywhere.again(state.pop(f"loose_{name}_"), state.pop(f"loose_{name}_origins_"))
+            for name in names
+            if f"loose_{name}_" in state
+        }
         banks = [state.pop(f"near_{name}_") for name in names]
-        found = side_by_side(partial(_search, reach=self.reach), banks)
-        near = dict(zip(names, found, strict=True))
+        again = side_by_side(partial(LocalSearch.again, reach=self.reach), banks)
+        near = dict(zip(names, again, strict=True))
         places = None
         if "place_mean_" in state:
             places = state.pop("place_mean_"), state.pop("place_whitener_")
@@ -297,35 +341,10 @@ class Default(_Learned, FeatureDetector):
         super()._restore(state)
 
 
-def _search(bank: NDArray[np.float16], reach: int) -> LocalSearch:
-    return LocalSearch.of(bank.astype(np.float32).transpose(2, 0, 1, 3), reach)
+def _evenly(n: int, most: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
 
 
 def _vectors(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the mean of all cells, (n, d)."""
     return np.asarray(features.mean(axis=(1, 2), dtype=np.float64))
-
-
-def _smoothed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average (n, h, w, d) over 3 x 3 cells, the border repeated."""
-    padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
-    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    means: NDArray[np.float32] = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    means /= np.float32(9)
-    return means
-
-
-def _levels(logs: NDArray[np.float64], part: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Return median and upper spread of the logarithms, and of the values of a map.
-
-    A few goods say little of a spread: it is drawn towards one that is usual.
-    """
-    middle = float(np.median(logs))
-    above = np.maximum(logs - middle, 0)
-    count = np.count_nonzero(above) + _PRIOR_COUNT
-    spread = float(np.sqrt((np.sum(above**2) + _PRIOR_COUNT * _PRIOR_SPREAD**2) / count))
-    values = part.ravel()[:: -(-part.size // _SAMPLE)].astype(np.float64)
-    at = float(np.median(values))
-    high = values[values > at] - at
-    by = float(np.sqrt(np.mean(high**2))) if high.size else 1.0
-    return middle, spread, at, by
