@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from pyimgano.models._coreset import covering
+from pyimgano.models._exact_search import NOBODY
 from pyimgano.models.knn_index import create_index
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Anywhere"]
 
-NOBODY = -1
 _SHARE = 0.1
 _ROWS = 60_000
 

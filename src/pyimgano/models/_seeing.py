@@ -67,12 +67,13 @@ class Seeing(FeatureDetector):
         """Return what is seen of patches (n, h, w, d), each averaged over what lies around it."""
         families = self._families(features)
         layers = {PLAIN: (), DEEP: self.layers_[PLAIN in families :]}
-        return {
-            name: np.matmul(
-                pooled(families[name], side, layers[name]) - self.origins_[name],
-                self.axes_[name],
-                dtype=np.float32,
+
+        def around(name: str, image: NDArray[np.float32]) -> NDArray[np.float32]:
+            means = pooled(image[None], AROUND[name], layers[name])[0]
+            turned: NDArray[np.float32] = np.matmul(
+                means - self.origins_[name], self.axes_[name], dtype=np.float32
             )
-            for name, side in AROUND.items()
-            if name in families
-        }
+            return turned
+
+        names = [name for name in AROUND if name in families]
+        return {name: np.stack([around(name, one) for one in families[name]]) for name in names}

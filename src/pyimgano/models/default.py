@@ -163,11 +163,11 @@ class Default(_Learned, Seeing):
         facts = super().learned()
         share = vars(self).get("loose_share_")
         if share is not None:
-            near, loose = f"{1 - share:.0%} of the good images", f"{share:.0%} of the good images"
+            many = f"{100 * (share if self.loose_ else 1 - share):.0f} % of the good images"
             facts["map"] = (
-                f"from good patches anywhere, which are nearer to {loose} than those near by"
+                f"from good patches anywhere, which are nearer to {many} than those near by"
                 if self.loose_
-                else f"from good patches near by, which are nearer to {near} than any others"
+                else f"from good patches near by, which are nearer to {many} than any others"
             )
         return facts
 
