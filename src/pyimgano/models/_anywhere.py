@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from pyimgano.models._coreset import covering
+from pyimgano.models._coreset import covering_of_blocks
 from pyimgano.models._exact_search import NOBODY
 from pyimgano.models.knn_index import create_index
 
@@ -44,20 +43,11 @@ class Anywhere:
     @classmethod
     def of(cls, features: NDArray[np.float32], blocks: NDArray[np.int64], seed: int) -> Self:
         """Choose from the features (n, h, w, d) of images that belong to blocks (n,)."""
-        n, height, width, depth = features.shape
-        cells = min(height * width, max(1, _ROWS // n))
-        generator = np.random.default_rng(seed)
-        drawn = [np.sort(generator.permutation(height * width)[:cells]) for _ in range(n)]
-        banks, origins = [], []
-        for block in np.unique(blocks):
-            images = np.flatnonzero(blocks == block)
-            rows = np.concatenate([features[i].reshape(-1, depth)[drawn[i]] for i in images])
-            kept, _ = covering(rows, math.ceil(_SHARE * len(rows)), seed)
-            banks.append(rows[kept])
-            places = np.concatenate([drawn[i] for i in images])[kept]
-            origins.append(np.stack([images[kept // cells], places], axis=1))
-        origin = np.concatenate(origins).astype(np.int32)
-        return cls.again(np.concatenate(banks).astype(np.float16), origin, blocks)
+        rows = features.reshape(len(features), -1, features.shape[-1])
+        cells = max(1, _ROWS // len(rows))
+        chosen = covering_of_blocks(rows.__getitem__, rows.shape[1:], blocks, cells, _SHARE, seed)
+        bank, origins = chosen.rows.astype(np.float16), chosen.origins.astype(np.int32)
+        return cls.again(bank, origins, blocks)
 
     @classmethod
     def again(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -13,14 +14,21 @@ from pyimgano.models._exact_search import NOBODY, Bank, search
 from pyimgano.threads import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from pyimgano.models._bounds import Rows
     from pyimgano.models._exact_search import Indices
 
-__all__ = ["cover_radius", "covering", "greedy_k_center", "random_projection"]
+__all__ = [
+    "Covering",
+    "cover_radius",
+    "covering",
+    "covering_of_blocks",
+    "greedy_k_center",
+    "random_projection",
+]
 
 _CANDIDATES = 512
 _TILE = 2048
@@ -109,6 +117,63 @@ def covering(features: ArrayLike, k: int, seed: int) -> tuple[NDArray[np.int64],
     bank = Bank.of(rows[chosen], None)
     nearest = search(bank, rows[far], 1, np.full(len(far), NOBODY, np.int64))
     return chosen, float(np.sqrt(nearest.squared.max()))
+
+
+class Covering(NamedTuple):
+    """Rows (m, d) that cover others, image and cell (m, 2) of each, and the largest radius."""
+
+    rows: NDArray[np.float32]
+    origins: NDArray[np.int64]
+    radius: float
+
+
+def covering_of_blocks(  # noqa: PLR0913 - what is chosen from, and how many
+    patches_of: Callable[[int], NDArray[np.float32]],
+    shape: tuple[int, int],
+    blocks: NDArray[np.int64],
+    cells: int,
+    share: float,
+    seed: int,
+    *,
+    least: int = 1,
+) -> Covering:
+    """Choose a share of the patches of each block of images, so that a block can be left out.
+
+    Parameters
+    ----------
+    patches_of : callable
+        The patches of an image; one copy is held of those that are drawn of a block.
+    shape : (int, int)
+        Of the patches of an image: how many, of how many channels.
+    blocks : ndarray of int64, shape (n,)
+        The block of each image.
+    cells : int
+        Patches at most that are drawn of an image.
+    share : float
+        Of the drawn patches, in (0, 1].
+    seed : int
+        Draws patches, and the first row of each block.
+    least : int
+        Patches that a block keeps at least, if it has them.
+    """
+    generator = np.random.default_rng(seed)
+    cells = min(cells, shape[0])
+    parts, origins, radii = [], [], []
+    for block in np.unique(blocks):
+        members = np.flatnonzero(blocks == block)
+        drawn = np.empty((len(members), cells, shape[1]), np.float32)
+        places = np.tile(np.arange(cells), (len(members), 1))
+        for i, member in enumerate(members.tolist()):
+            if cells < shape[0]:
+                places[i] = np.sort(generator.permutation(shape[0])[:cells])
+            drawn[i] = patches_of(member)[places[i]]
+        rows = drawn.reshape(-1, shape[1])
+        count = max(math.ceil(share * len(rows)), min(len(rows), least))
+        kept, radius = covering(rows, count, seed)
+        parts.append(rows[kept])
+        origins.append(np.stack([members[kept // cells], places.ravel()[kept]], axis=1))
+        radii.append(radius)
+    return Covering(np.concatenate(parts), np.concatenate(origins), max(radii))
 
 
 def _greedy(rows: Rows, k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[Any]]:

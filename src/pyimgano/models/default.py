@@ -277,31 +277,28 @@ class Default(_Learned, Seeing):
         grid = features.shape[1], features.shape[2]
         found = self._all(features)
         whole = self._says(WHOLE, found.pop(WHOLE))
+        name = DEEP if DEEP in self.axes_ else PLAIN
+        loose = self.loose_.get(name)
+        seen = (self._surroundings if loose else self._seen)(features)[name][0]
+        drawn, reach = (ANYWHERE[name], AROUND[name] // 2) if loose else (name, 0)
         result = []
         for cell in (self._cell_at(place, grid) for place in places):
-            name, reach, image_of, other = self._nearest(features, cell)
+            if loose:
+                image_of, other = loose.nearest(seen[cell])
+                row, column = divmod(other, grid[1])
+            else:
+                image_of, row, column = self.model_.near[name].nearest(seen[cell], cell)
             parts = {m: float(self._stands(m, part)[0][cell]) for m, part in found.items()}
             result.append(
                 Evidence(
                     box=self._box_of(cell, grid, reach),
-                    distance=float(found[name][0][cell]),
+                    distance=float(found[drawn][0][cell]),
                     good=int(self.kept_[image_of]),
-                    good_box=self._box_of(other, grid, reach),
+                    good_box=self._box_of((row, column), grid, reach),
                     parts={**parts, "whole image": float(whole[0])},
                 )
             )
         return result
-
-    def _nearest(
-        self, features: NDArray[np.float32], cell: tuple[int, int]
-    ) -> tuple[str, int, int, tuple[int, int]]:
-        """Return by which map, with how many cells around, the image kept, and the place in it."""
-        name = DEEP if DEEP in self.axes_ else PLAIN
-        if self.loose_:
-            image, place = self.loose_[name].nearest(self._surroundings(features)[name][0][cell])
-            return ANYWHERE[name], AROUND[name] // 2, image, divmod(place, features.shape[2])
-        image, *where = self.model_.near[name].nearest(self._seen(features)[name][0][cell], cell)
-        return name, 0, image, (where[0], where[1])
 
     # The file -------------------------------------------------------------------------------
 

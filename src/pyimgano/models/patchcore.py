@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +11,7 @@ from pyimgano.errors import InputError, ParameterError
 from pyimgano.estimator import DETECTORS
 from pyimgano.feature_detector import FeatureDetector, PatchScores
 from pyimgano.features.base import NamedChannels
-from pyimgano.models._coreset import covering
+from pyimgano.models._coreset import covering_of_blocks
 from pyimgano.models._neighbourhood import check_neighbourhood, pooled
 from pyimgano.models.knn_index import ApproximateIndex, NearestNeighborIndex, create_index
 from pyimgano.records import Evidence
@@ -112,44 +111,30 @@ class PatchCore(_Learned, FeatureDetector):
         return [map(table.take, images) for table in _TABLES] if self.light else ()
 
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
-        n, height, width, _ = features.shape
-        images = n // (1 + len(_TABLES) * self.light)
-        generator = np.random.default_rng(self.seed)
-        cells = min(height * width, max(1, self.max_rows // n))
-        parts, origins, radii = [], [], []
-        for block in np.unique(blocks):
-            members = np.flatnonzero(blocks == block)
-            rows, places = self._rows(features, members, cells, generator)
-            least = min(len(rows), max(self.n_neighbors, self.reweight))
-            count = max(math.ceil(self.coreset * len(rows)), least)
-            kept, radius = covering(rows, count, self.seed)
-            radii.append(radius)
-            parts.append(rows[kept])
-            origins.append(np.stack([members[kept // cells] % images, places[kept]], axis=1))
+        n, height, width, dimension = features.shape
+        shape = height * width, dimension
+        cells = min(shape[0], max(1, self.max_rows // n))
+
+        def patches_of(image: int) -> NDArray[np.float32]:
+            one = features[image : image + 1]
+            return pooled(one, self.neighbourhood, self.layers_).reshape(shape)
+
+        chosen = covering_of_blocks(
+            patches_of,
+            shape,
+            blocks,
+            cells,
+            self.coreset,
+            self.seed,
+            least=max(self.n_neighbors, self.reweight),
+        )
         self.n_rows_, self.n_sampled_ = n * height * width, n * cells
-        self.cover_radius_ = max(radii)
-        self.bank_ = self._kept(np.concatenate(parts))
-        self.bank_origins_ = np.concatenate(origins).astype(np.int32)  # image, cell of its grid
+        self.cover_radius_ = chosen.radius
+        self.bank_ = self._kept(chosen.rows)
+        self.bank_origins_ = chosen.origins.astype(np.int32)  # image, cell of its grid
+        self.bank_origins_[:, 0] %= n // (1 + len(_TABLES) * self.light)  # variants are of images
         self.bank_blocks_ = blocks[self.bank_origins_[:, 0]]
         self._index()
-
-    def _rows(
-        self,
-        features: NDArray[np.float32],
-        members: NDArray[np.int64],
-        cells: int,
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return ``cells`` patches of each of some images, (m * cells, d), and the cell of each."""
-        _, height, width, dimension = features.shape
-        rows = np.empty((len(members), cells, dimension), np.float32)
-        chosen = np.tile(np.arange(cells), (len(members), 1))
-        for i, member in enumerate(members):
-            patches = pooled(features[member][None], self.neighbourhood, self.layers_)[0]
-            if cells < height * width:
-                chosen[i] = np.sort(generator.permutation(height * width)[:cells])
-            rows[i] = patches.reshape(-1, dimension)[chosen[i]]
-        return rows.reshape(-1, dimension), chosen.ravel()
 
     def _kept(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:
         if self.storage == "float32":
