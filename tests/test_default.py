@@ -302,26 +302,31 @@ def by_network():
     return loosely(extractor="fused_lite0").fit(LOOSE)
 
 
-def test_from_anywhere_the_handcrafted_channels_draw_with_half_the_weight(by_network):
-    found = by_network._all(by_network._standardise(by_network._embed(LOOSE[:1])))
-    deep, plain = (by_network._stands(ANYWHERE[n], found[ANYWHERE[n]]) for n in (DEEP, PLAIN))
-    np.testing.assert_allclose(by_network._fuse(found).maps, deep + plain / 2, rtol=1e-5, atol=1e-5)
+def test_where_parts_lie_loose_patches_near_by_and_handcrafted_ones_draw_with_half(by_network):
+    for fitted in (by_network, loosely().fit(LOOSE)):
+        found = fitted._all(fitted._standardise(fitted._embed(LOOSE[:1])))
+        stands = {name: fitted._stands(name, part) for name, part in found.items() if name != WHOLE}
+        expected = stands[PLAIN] / 4 + stands[ANYWHERE[PLAIN]] / 2
+        if DEEP in stands:
+            expected = expected + stands[DEEP] / 2 + stands[ANYWHERE[DEEP]]
+        np.testing.assert_allclose(fitted._fuse(found).maps, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_where_a_place_tells_nothing_the_network_is_heard_from_anywhere(by_network):
-    assert by_network.model_.near.keys() == {PLAIN}
+    assert by_network.model_.places is None
     found = by_network._all(by_network._standardise(by_network._embed(loose(3, seed=5))))
-    assert found.keys() == {PLAIN, PLACE, WHOLE, *ANYWHERE.values()}
+    assert found.keys() == {PLAIN, DEEP, WHOLE, *ANYWHERE.values()}
     says = {name: by_network._says(name, part) for name, part in found.items()}
     whole = 0.35 * np.maximum(says[WHOLE] - 0.75, 0)
-    mean = (says[PLAIN] + says[PLACE] + says[ANYWHERE[DEEP]]) / 3
+    mean = (says[PLAIN] + says[ANYWHERE[DEEP]]) / 2
     np.testing.assert_allclose(by_network._fuse(found).scores, mean + whole)
 
 
-def test_scores_from_anywhere_are_those_of_fresh_goods_out_of_sample(by_network):
+def test_scores_from_anywhere_are_not_below_those_of_fresh_goods_out_of_sample(by_network):
     fresh = by_network.decision_function(loose(10, seed=3))
     held = by_network.decision_scores_
-    assert abs(np.median(held) - np.median(fresh)) < 1
+    assert np.median(held) > np.median(fresh) - 0.5
+    assert (fresh > by_network.threshold_).sum() <= 1
     seen = by_network.decision_function(LOOSE)
     assert np.median(seen) < np.median(held) - 1  # these are in the bank
 
@@ -334,7 +339,7 @@ def test_a_model_that_hears_from_anywhere_is_read_again_as_it_was(by_network, tm
         again.decision_function(fresh), by_network.decision_function(fresh)
     )
     [evidence] = again._explain(fresh[0], [(0.5, 0.5)])
-    assert set(evidence.parts) == {PLAIN, PLACE, *ANYWHERE.values(), "whole image"}
+    assert set(evidence.parts) == {PLAIN, DEEP, *ANYWHERE.values(), "whole image"}
 
 
 def test_one_good_image_or_one_block_cannot_tell():

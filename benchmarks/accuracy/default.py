@@ -45,9 +45,9 @@ WHOLES = (WHOLE, WHOLE_PLAIN, WHOLE_DEEP)
 MEAN = "a quarter of the mean"
 WEIGHTS, TOPS = (0.0, 0.35, 0.7, MEAN), (0.001, 0.01, 0.05)
 OWN = (MEMBERS, WHOLE, 0.35, 0.01)
+MIXED = {LOOSE[DEEP]: 1.0, DEEP: 0.5, LOOSE[PLAIN]: 0.5, PLAIN: 0.25}
 DRAWN = ((PLAIN,), (DEEP,), (UNIT,), (PLACE,), (DEEP, UNIT), (DEEP, PLACE), MEMBERS)
-DRAWN += ((LOOSE[DEEP],), (LOOSE[PLAIN],), (LOOSE[DEEP], LOOSE[PLAIN]))
-HALF = LOOSE[PLAIN]
+DRAWN += ((LOOSE[DEEP],), (LOOSE[PLAIN],), tuple(MIXED))
 HERE = Path(__file__).parent
 
 
@@ -105,10 +105,10 @@ class Heard(Default):
 
     def _fuse(self, found: Any) -> PatchScores:
         self.__dict__.setdefault("heard", []).append(found)
-        silent = (*LEFT_OUT, DEEP) if self.loose_ else LEFT_OUT
+        silent = (*LEFT_OUT, PLACE) if self.loose_ else LEFT_OUT
         return super()._fuse({k: v for k, v in found.items() if k not in silent})
 
-    def _forget_near(self, *given: Any) -> None:
+    def _forget_places(self, *given: Any) -> None:
         """Forget nothing."""
 
 
@@ -211,6 +211,8 @@ class Said:
 
     def judged(self, subset: Any, of: str, whole: float | str, top: float) -> dict[str, Any]:
         """Fuse some members and set the threshold from the goods alone."""
+        if self.detector.loose_ and subset != (PLACE,):
+            subset = tuple(name for name in subset if name != PLACE)
         parts, last = [self.says(name, top) for name in subset], self.says(of, top)
         goods, test = (
             fused([part[i] for part in parts], last[i], whole) if parts else last[i] for i in (0, 1)
@@ -239,7 +241,7 @@ def maps(said: Said) -> dict[str, float]:
     sizes = [one.image.shape[:2] for one in seen]
     masks = [mask for i, mask in enumerate(said.data.masks()) if i in set(said.judged_at)]
     for subset in DRAWN:
-        shares = [0.5 if name == HALF and len(subset) > 1 else 1.0 for name in subset]
+        shares = list(MIXED.values()) if subset == tuple(MIXED) else [1.0] * len(subset)
         grids = [detector._stands(name, said.test[name]) for name in subset]
         patches = PatchScores(np.average(grids, axis=0, weights=shares), np.zeros(len(sizes)))
         readings = _Readings(detector, patches, sizes)
@@ -286,7 +288,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Members, weight of the whole image, the channels that it is seen in, and share of the map",
         "that counts, chosen by the mean AUROC of the other sets among all combinations of those",
-        "below (fused_lite0).",
+        "below (fused_lite0). Here and below, where a place tells nothing (cookie), `network` is",
+        "that of patches anywhere, and `place` is left out of what other members say.",
         "",
         "| set | chosen on the others | image AUROC | caught | rejected |",
         "|---|---|---|---|---|",
@@ -330,7 +333,7 @@ def page(result: dict[str, Any]) -> str:
         "## Maps (fused_lite0)",
         "",
         "AUPRO 0.3 of the mean of some members' maps. The default draws network, or, where a place",
-        "tells nothing, the last row, in which the handcrafted channels have half the weight:",
+        "tells nothing, the last row, in which handcrafted and near by each halve the weight:",
         "",
         *(f"- {row['set']}: {row['map']}" for row in result["final"][: len(SETS)]),
         "",

@@ -4,10 +4,9 @@
 
 ROOT holds ``visa/cookie`` and ``mvtec/ballscrew``. Beside the cookies as they are, each seed cuts
 windows at random out of both sets (goods of the training part learn, goods and defects of the test
-part judge), and draws three surfaces with defects planted in them. Nothing of it was looked at when
-the members and the gate were chosen; that `network` compares anywhere was chosen with seed 0 of
-the cookies, the windows and two of the surfaces, but with other windows. Writes loose.json and
-loose.md beside this file.
+part judge), and draws three surfaces with defects planted in them. What is heard and drawn where a
+place tells nothing was chosen with other windows and surfaces, of seeds 0 to 2, and the cookies.
+Writes loose.json and loose.md beside this file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)
 SIDE, WINDOW = 256, 224
 COUNTS = {"train": 80, "good": 40, "defect": 50}
 EXTRACTORS = ("fused_lite0", "handcrafted")
@@ -203,7 +202,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"planted defects, each with {len(SEEDS)} seeds (the cookies as they are: one). Means over",
         "seeds, in brackets lowest and highest; caught and rejected are sums. `near by` and",
         "`anywhere` tell the gate what to find; *share* is what it finds by itself, of good images",
-        "that lie nearer to patches anywhere: from 90 % on it opens.",
+        "that lie nearer to patches anywhere: above 50 % it opens. Members and weights were chosen",
+        "with other seeds of these sets, and the cookies.",
         "",
         "| set | detector | patches | image AUROC | AUPRO 0.3 | caught | rejected | share |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Nearest good patch from anywhere: what draws the map where a place tells nothing."""
+"""Nearest good patch from anywhere: what images are compared with where a place tells nothing."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ __all__ = ["Default"]
 
 WHOLE = "whole"
 ANYWHERE = {DEEP: "network, anywhere", PLAIN: "handcrafted, anywhere"}
-_WEIGHTS = {DEEP: 1.0, PLAIN: 0.5}  # of maps from anywhere
-_NEARLY_ALL, _ASKED = 0.9, 32
+_LOOSE = {ANYWHERE[DEEP]: 1.0, DEEP: 0.5, ANYWHERE[PLAIN]: 0.5, PLAIN: 0.25}  # its map
+_MOST, _ASKED = 0.5, 32
 _BATCH = 8
 _LEAST = 1e-6
 _FLOOR = 0.01
@@ -82,10 +82,10 @@ class Default(_Learned, Seeing):
     plus ``whole`` times what the whole image says beyond 0.75: it adds where it stands out, and
     takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
 
-    Where parts lie loose, a place tells nothing: if nine of ten good images, out of sample, are
-    nearer to a tenth of all patches than to those near by, ``network`` compares with that tenth
-    instead, patches averaged over their surroundings as in PatchCore. The map is drawn so, too,
-    with the handcrafted ones at half weight.
+    Where parts lie loose, a place tells nothing: if most good images, out of sample, are nearer to
+    a tenth of all patches than to those near by, ``network`` compares with that tenth instead,
+    patches averaged over their surroundings as in PatchCore, and ``place`` is left out. The map is
+    drawn from patches anywhere and near by, of which the latter and the handcrafted weigh half.
 
     Axes, and median and spread of each member, are all that out-of-sample scores share with the
     images they are scored without.
@@ -141,11 +141,11 @@ class Default(_Learned, Seeing):
             for name, part in self._measure(features[held], model).items():
                 found.setdefault(name, np.empty((n, *part.shape[1:]), part.dtype))[held] = part
         self.loose_, self.loose_share_ = {}, self._share_loose(found, seen, blocks)
-        if (self.loose_share_ or 0) >= _NEARLY_ALL:
+        if (self.loose_share_ or 0) > _MOST:
             around = self._surroundings(features[kept])
             self.loose_ = {k: Anywhere.of(v, blocks[kept], self.seed) for k, v in around.items()}
             found |= self._measure_loose(features, blocks)
-            self._forget_near(found, seen)
+            self._forget_places(found, seen)
         self.levels_ = {name: levels(self._top(part), part) for name, part in found.items()}
         self.held_ = self._fuse(found) if found else None
         self.model_ = self._compare(seen, vectors)
@@ -167,7 +167,7 @@ class Default(_Learned, Seeing):
         if share is not None:
             many = f"{100 * (share if self.loose_ else 1 - share):.0f} % of the good images"
             facts["map"] = (
-                f"from good patches anywhere, which are nearer to {many} than those near by"
+                f"from good patches anywhere and near by; the former are nearer to {many}"
                 if self.loose_
                 else f"from good patches near by, which are nearer to {many} than any others"
             )
@@ -228,10 +228,10 @@ class Default(_Learned, Seeing):
                 parts.setdefault(ANYWHERE[name], []).append(part)
         return {name: np.concatenate(part) for name, part in parts.items()}
 
-    def _forget_near(self, *given: dict[str, NDArray[Any]]) -> None:
-        """Leave out what the network says of patches near by: it is heard from anywhere."""
+    def _forget_places(self, *given: dict[str, NDArray[Any]]) -> None:
+        """Leave out what lies in the wrong place."""
         for each in given:
-            each.pop(DEEP, None)
+            each.pop(PLACE, None)
 
     # How they agree -------------------------------------------------------------------------
 
@@ -265,15 +265,16 @@ class Default(_Learned, Seeing):
         return (part - np.float32(at)) / np.float32(by)
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        says = {k: self._says(k, part) for k, part in found.items() if k != ANYWHERE[PLAIN]}
+        silent = (DEEP, ANYWHERE[PLAIN]) if self.loose_ else ()
+        says = {name: self._says(name, part) for name, part in found.items() if name not in silent}
         whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
         scores = np.mean(list(says.values()), axis=0) + self.whole * whole
         return PatchScores(self._drawn(found), np.asarray(scores))
 
     def _drawn(self, found: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        weights = {ANYWHERE[name]: _WEIGHTS[name] for name in self.loose_}
-        weights = weights or {DEEP if DEEP in found else PLAIN: 1.0}
-        parts = [np.float32(w) * self._stands(name, found[name]) for name, w in weights.items()]
+        weights = _LOOSE if self.loose_ else {DEEP if DEEP in found else PLAIN: 1.0}
+        heard = [(k, np.float32(w)) for k, w in weights.items() if k in found]
+        parts = [weight * self._stands(name, found[name]) for name, weight in heard]
         return np.asarray(np.sum(parts, axis=0))
 
     def _explain(
