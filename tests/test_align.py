@@ -73,6 +73,20 @@ def noise(seed: int) -> NDArray[np.uint8]:
     return np.clip(cv2.GaussianBlur(drawn, (0, 0), 1.5) * 3 + 128, 0, 255).astype(np.uint8)
 
 
+def other(seed: int) -> NDArray[np.uint8]:
+    """Render a part with the area of a wedge, but another outline."""
+    drawn = np.full((WIDE, WIDE), 60, np.uint8)
+    middle, area = WIDE // 2, np.count_nonzero(wedge(seed, turn=0.0)[0][..., 0] > 90)
+    arm = round(math.sqrt(area / 5))
+    drawn[middle - arm // 2 : middle + arm // 2, middle - 3 * arm // 2 : middle + 3 * arm // 2] = (
+        150
+    )
+    drawn[middle - 3 * arm // 2 : middle + 3 * arm // 2, middle - arm // 2 : middle + arm // 2] = (
+        150
+    )
+    return cv2.cvtColor(np.roll(drawn, seed, 0), cv2.COLOR_GRAY2RGB)
+
+
 def flange(seed: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(render_part(np.random.default_rng(seed), (128, 128)).image)
 
@@ -170,6 +184,18 @@ def test_auto_turns_a_part_that_is_round_but_has_features() -> None:
     learned = Align().learn(images(goods))
     assert isinstance(learned, Aligned)
     assert learned.how == "rotate"
+
+
+def test_auto_turns_them_though_one_does_not_match_and_skips_that(named_fakes: Path) -> None:
+    odd = [other(i) for i in range(2)]
+    few = [*GOODS[:10], odd[0]]
+    fitted = create_detector("vision_patchcore", extractor="tiny", size=96, view=Align())
+    fitted.fit(few)
+    assert fitted.view_.describe()["alignment"].startswith("rotate, because")
+    ((_, reason),) = fitted.skipped_
+    assert "does not align" in reason
+    learned = Align().learn(images([*few, odd[1]]))
+    assert "2 of 12 refused" in learned.describe()["alignment"]
 
 
 @pytest.mark.parametrize(

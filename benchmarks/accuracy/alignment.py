@@ -30,6 +30,7 @@ from pyimgano.views.intake import learn
 SETS = (("mvtec", "screw"), ("mvtec", "ballscrew"), ("visa", "cookie"))
 EXTRACTORS = ("efficientnet_lite0", "handcrafted")
 HERE = Path(__file__).parent
+FEW, DRAWS = (8, 12, 16, 20, 30, 40), 12
 
 
 def main(root: Path, wanted: list[str]) -> None:
@@ -39,16 +40,21 @@ def main(root: Path, wanted: list[str]) -> None:
         data = load_dataset(name, root / name, category=category)
         for how in ("auto", "shift", "rotate"):
             put("refused", {"set": category, "align": how}, refusals(data, how))
+        if category == "screw":
+            for count in FEW:
+                put("few", {"set": category, "goods": count}, turned(data, count))
         for extractor in EXTRACTORS:
             for how in ("off", "auto"):
                 key = {"set": category, "extractor": extractor, "align": how}
                 put("judged", key, figures(data, extractor, how))
 
 
-def put(table: str, key: dict[str, str], figures: dict[str, Any]) -> None:
+def put(table: str, key: dict[str, Any], figures: dict[str, Any]) -> None:
     """Put a row in the place of that of the same key, or at its place in the order of the sets."""
     path = HERE / "alignment.json"
-    found = json.loads(path.read_text()) if path.exists() else {"judged": [], "refused": []}
+    found = {"judged": [], "refused": [], "few": []}
+    if path.exists():
+        found |= json.loads(path.read_text())
     keys = [{name: row[name] for name in key} for row in found[table]]
     if key not in keys:
         keys.append(key)
@@ -57,7 +63,7 @@ def put(table: str, key: dict[str, str], figures: dict[str, Any]) -> None:
     order = [category for _, category in SETS]
     found[table].sort(key=lambda row: order.index(row["set"]))
     path.write_text(json.dumps(found, indent=1) + "\n")
-    (HERE / "alignment.md").write_text(page(found["judged"], found["refused"]))
+    (HERE / "alignment.md").write_text(page(found["judged"], found["refused"], found["few"]))
     print(key, figures, flush=True)
 
 
@@ -104,7 +110,20 @@ def refusals(data: Any, how: str) -> dict:
     return {**row, **both, "skipped": skipped, "ms": ms, "px": list(size[:2])}
 
 
-def page(judged: list, refused: list) -> str:
+def turned(data: Any, count: int) -> dict:
+    """Learn from good images drawn at random: how often does `auto` turn, and what is left?"""
+    goods = learn(data.train, any_size=False, bit_depth=None)
+    generator = np.random.default_rng(count)
+    residuals = []
+    for _ in range(DRAWS):
+        drawn = np.sort(generator.choice(len(goods.images), count, replace=False))
+        sight = Align().learn(goods.images.take(drawn.tolist()))
+        if not isinstance(sight, Whole):
+            residuals.append(sight.usual)
+    return {"turned": len(residuals), "of": DRAWS, "most": round(max(residuals, default=1.0), 3)}
+
+
+def page(judged: list, refused: list, few: list) -> str:
     lines = [
         "# Alignment on real parts",
         "",
@@ -142,6 +161,18 @@ def page(judged: list, refused: list) -> str:
         lines.append(f"| {' | '.join(cells)} | {row['skipped']} | {row['ms']} ms at {px} px |")
     lines += ["", "What `auto` says:", ""]
     lines += [f"- {row['set']}: {row['told']}" for row in refused if row["align"] == "auto"]
+    lines += [
+        "",
+        "## From few good images",
+        "",
+        f"How often `auto` turns screws, of {DRAWS} draws from all good images, and the largest",
+        "residual of a good image that matched.",
+        "",
+        "| good images | turned | largest residual |",
+        "|---|---|---|",
+    ]
+    for row in sorted(few, key=lambda row: row["goods"]):
+        lines.append(f"| {row['goods']} | {row['turned']} of {row['of']} | {row['most']:.2f} |")
     command = "OMP_NUM_THREADS=1 python benchmarks/accuracy/alignment.py ROOT"
     return "\n".join([*lines, "", f"Repeat: `{command}`", ""])
 

@@ -39,7 +39,8 @@ _ROOM = 1.25, 0.01  # for shifts: times the largest of the good images, of the s
 
 _FEW = 8  # good images with which nothing is decided
 _ALIKE = 0.1  # residual of good images that need no alignment
-_GAIN, _REFUSED = 0.5, 0.05  # what of the residual may stay, and how many good images be refused
+_GAIN = 0.5  # what of the residual may stay
+_REFUSED = 0.05  # of the good images at most, or one
 _SPREAD, _TOUCH, _ELONGATED, _TOGETHER = 0.1, 0.02, 1.5, 0.95  # of a part that may be turned
 
 
@@ -86,40 +87,57 @@ def _learn(
     """Make the template; the out-of-sample mismatch of each image, and how alike angles are.
 
     The first template is the most central image; the second the mean of all that were aligned
-    with it; each image is then aligned with the mean of the others.
+    with it; each image is then aligned with the mean of the others. Where too many do not match,
+    they may lie upside down in that mean: once more without them.
     """
     first = (_first_part if how == "rotate" else _first_frame)(looks, scale)
     count = len(looks)
     if count < 2:
         return replace(first, limit=_ALONE, usual=_ALONE), np.zeros(0), 1.0
-    poses = [found[0] for found in side_by_side(first.find, looks)]
-    mean, weight = _mean(looks, poses, first)
-
-    def held_out(pair: tuple[Look, Pose]) -> tuple[Pose, float]:
-        others = (count * mean - warp(pair[0].edges, pair[1], mean.shape)) / (count - 1)
-        return replace(first, template=_rounded(others), weight=weight).find(pair[0])
-
-    found = side_by_side(held_out, list(zip(looks, poses, strict=True)))
-    wrong = np.array([each[1] for each in found])
-    poses = [each[0] for each in found]
-    mean, weight = _mean(looks, poses, first)
+    found = side_by_side(first.find, looks)
+    in_mean = np.ones(count, np.bool_)
+    for _ in range(2):
+        found = _held_out(looks, [pose for pose, _ in found], in_mean, first)
+        wrong = np.array([each for _, each in found])
+        limit = min(max(_LEAST, _LIMIT * float(np.quantile(wrong, _USUAL))), _MOST)
+        matches = wrong <= limit
+        if not 1 < np.count_nonzero(matches) < (1 - _REFUSED) * count:
+            break
+        in_mean = matches
+    poses = [pose for pose, _ in found]
+    mean, weight = _mean(looks, poses, first, in_mean)
     far = max(first.beyond(look, pose) for look, pose in zip(looks, poses, strict=True))
     room = _ROOM[0] * max(far, 0.0) + _ROOM[1] * max(mean.shape)
     together = float(abs(np.mean([np.exp(1j * math.atan2(p[1, 0], p[0, 0])) for p in poses])))
-    limit = min(max(_LEAST, _LIMIT * float(np.quantile(wrong, _USUAL))), _MOST)
     usual = float(wrong[wrong <= limit].max(initial=0.0))
     last = replace(first, template=_rounded(mean), weight=weight, limit=limit, usual=usual)
     return replace(last, room=room), wrong, together
 
 
+def _held_out(
+    looks: Sequence[Look], poses: Sequence[Pose], in_mean: NDArray[np.bool_], first: Aligned
+) -> list[tuple[Pose, float]]:
+    """Align each image with the mean of others; return pose and mismatch."""
+    mean, weight = _mean(looks, poses, first, in_mean)
+    count = np.count_nonzero(in_mean)
+
+    def find(i: int) -> tuple[Pose, float]:
+        others = mean
+        if in_mean[i]:
+            others = (count * mean - warp(looks[i].edges, poses[i], mean.shape)) / (count - 1)
+        return replace(first, template=_rounded(others), weight=weight).find(looks[i])
+
+    return side_by_side(find, range(len(looks)))
+
+
 def _mean(
-    looks: Sequence[Look], poses: Sequence[Pose], first: Aligned
+    looks: Sequence[Look], poses: Sequence[Pose], first: Aligned, in_mean: NDArray[np.bool_]
 ) -> tuple[Grey, NDArray[np.bool_]]:
     """Return the mean of aligned images, and where it counts: around the part, or where seen."""
     import cv2
 
     size = first.template.shape
-    both = list(zip(looks, poses, strict=True))
+    both = [(looks[i], poses[i]) for i in np.flatnonzero(in_mean).tolist()]
     mean = np.mean([warp(look.edges, pose, size) for look, pose in both], axis=0)
     if first.how == "shift":
         return mean, np.mean(
@@ -190,12 +208,12 @@ def _decide(looks: Sequence[Look], scale: float) -> Sight:
     if unfit:
         return Whole(f"off, because {unfit}; parts that are moved can be asked for: shift")
     learned, wrong, together = _learn(looks, "rotate", scale)
-    after, refused = float(np.median(wrong)), float((wrong > learned.limit).mean())
+    after, refused = float(np.median(wrong)), int(np.count_nonzero(wrong > learned.limit))
     told = f"the residual of {before:.2f} becomes {after:.2f}"
     if together > _TOGETHER:
         return Whole(f"off, because all parts lie at about one angle ({facts})")
-    if after > _GAIN * before or refused > _REFUSED:
-        return Whole(f"off, because {told} at any angle, with {100 * refused:.0f} % refused")
+    if after > _GAIN * before or refused > max(1, _REFUSED * len(looks)):
+        return Whole(f"off, because {told} at any angle, with {refused} of {len(looks)} refused")
     return replace(learned, why=f"rotate, because {facts}, and {told}")
 
 

@@ -182,7 +182,7 @@ class Goods:
         Raises
         ------
         InputError
-            If these are more than 5 %.
+            If these are more than 5 %, and more than one.
         """
         images = Images(self.images.sources, intake, sight)
         if isinstance(sight, Whole):
@@ -198,7 +198,8 @@ class Goods:
         faults = list(prefetch(look, images.sources))
         kept = [i for i, fault in enumerate(faults) if fault is None]
         lost = [(describe(images.sources[i]), fault) for i, fault in enumerate(faults) if fault]
-        _refuse_many(lost, len(faults), kind)
+        if len(lost) > 1:
+            _refuse_many(lost, len(faults), kind)
         return replace(self, images=images, skipped=(*self.skipped, *lost)).take(kept)
 
 
