@@ -218,6 +218,21 @@ def test_a_plain_background_without_a_part_is_left_alone_or_refused() -> None:
     assert isinstance(Align().learn(images(plain)), Whole)
 
 
+def test_a_shift_that_was_found_does_not_change_what_is_found_next() -> None:
+    """OpenCV's phaseCorrelate overwrites its images where their sides suit the transform."""
+    goods = [cv2.resize(wedge(i, turn=0.0)[0], (256, 256)) for i in range(8)]
+    learned = Align("shift").learn(images(goods))
+    assert isinstance(learned, Aligned)
+    before = [level.image.copy() for level in learned.levels]
+    looks = [Look.of(image, learned.scale) for image in goods]
+    first, again = ([learned.find(look) for look in looks] for _ in range(2))
+    for (pose, wrong), (same, equally) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(pose, same)
+        assert wrong == equally
+    for level, image in zip(learned.levels, before, strict=True):
+        np.testing.assert_array_equal(level.image, image)
+
+
 def test_a_shift_beyond_the_good_ones_is_refused() -> None:
     goods = [flange(i) for i in range(12)]
     learned = Align("shift").learn(images(goods))

@@ -312,13 +312,13 @@ def test_where_parts_lie_loose_patches_near_by_and_handcrafted_ones_draw_with_ha
         np.testing.assert_allclose(fitted._fuse(found).maps, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_where_a_place_tells_nothing_the_network_is_heard_from_anywhere(by_network):
+def test_where_a_place_tells_nothing_the_network_is_heard_from_anywhere_too(by_network):
     assert by_network.model_.places is None
     found = by_network._all(by_network._standardise(by_network._embed(loose(3, seed=5))))
     assert found.keys() == {PLAIN, DEEP, WHOLE, *ANYWHERE.values()}
     says = {name: by_network._says(name, part) for name, part in found.items()}
     whole = 0.35 * np.maximum(says[WHOLE] - 0.75, 0)
-    mean = (says[PLAIN] + says[ANYWHERE[DEEP]]) / 2
+    mean = (says[PLAIN] + says[DEEP] + says[ANYWHERE[DEEP]]) / 3
     np.testing.assert_allclose(by_network._fuse(found).scores, mean + whole)
 
 

@@ -201,8 +201,6 @@ class Said:
         self.labels = np.asarray(data.labels)[self.judged_at]
 
     def says(self, name: str, top: float) -> tuple[Any, Any]:
-        if name == DEEP and self.detector.loose_:
-            name = LOOSE[DEEP]
         before, self.detector.top = self.detector.top, top
         goods, test = (self.detector._top(found[name]) for found in (self.goods, self.test))
         self.detector.top = before
@@ -213,6 +211,7 @@ class Said:
         """Fuse some members and set the threshold from the goods alone."""
         if self.detector.loose_ and subset != (PLACE,):
             subset = tuple(name for name in subset if name != PLACE)
+            subset += (LOOSE[DEEP],) * (DEEP in subset)
         parts, last = [self.says(name, top) for name in subset], self.says(of, top)
         goods, test = (
             fused([part[i] for part in parts], last[i], whole) if parts else last[i] for i in (0, 1)
@@ -288,8 +287,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Members, weight of the whole image, the channels that it is seen in, and share of the map",
         "that counts, chosen by the mean AUROC of the other sets among all combinations of those",
-        "below (fused_lite0). Here and below, where a place tells nothing (cookie), `network` is",
-        "that of patches anywhere, and `place` is left out of what other members say.",
+        "below (fused_lite0). Here and below, where a place tells nothing (cookie), `network` also",
+        "compares with patches anywhere, and `place` is left out of what other members say.",
         "",
         "| set | chosen on the others | image AUROC | caught | rejected |",
         "|---|---|---|---|---|",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Default"]
 
 WHOLE = "whole"
-ANYWHERE = {DEEP: "network, anywhere", PLAIN: "handcrafted, anywhere"}
+ANYWHERE = {DEEP: "network (anywhere)", PLAIN: "handcrafted (anywhere)"}
 _LOOSE = {ANYWHERE[DEEP]: 1.0, DEEP: 0.5, ANYWHERE[PLAIN]: 0.5, PLAIN: 0.25}  # its map
 _MOST, _ASKED = 0.5, 32
 _BATCH = 8
@@ -83,7 +83,7 @@ class Default(_Learned, Seeing):
     takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
 
     Where parts lie loose, a place tells nothing: if most good images, out of sample, are nearer to
-    a tenth of all patches than to those near by, ``network`` compares with that tenth instead,
+    a tenth of all patches than to those near by, ``network`` compares with that tenth, too, by
     patches averaged over their surroundings as in PatchCore, and ``place`` is left out. The map is
     drawn from patches anywhere and near by, of which the latter and the handcrafted weigh half.
 
@@ -265,8 +265,7 @@ class Default(_Learned, Seeing):
         return (part - np.float32(at)) / np.float32(by)
 
     def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        silent = (DEEP, ANYWHERE[PLAIN]) if self.loose_ else ()
-        says = {name: self._says(name, part) for name, part in found.items() if name not in silent}
+        says = {k: self._says(k, part) for k, part in found.items() if k != ANYWHERE[PLAIN]}
         whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
         scores = np.mean(list(says.values()), axis=0) + self.whole * whole
         return PatchScores(self._drawn(found), np.asarray(scores))

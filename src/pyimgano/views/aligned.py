@@ -190,7 +190,7 @@ class Aligned:
         height, width = level.image.shape
         window = cv2.createHanningWindow((width, height), cv2.CV_32F)
         seen = warp(image.image, level.local(rest), (height, width))
-        (x, y), _ = cv2.phaseCorrelate(level.image, seen, window)
+        (x, y), _ = cv2.phaseCorrelate(level.image.copy(), seen, window)  # it overwrites both
         pose = rest
         if max(abs(x) / width, abs(y) / height) < _OFF:
             pose = rest @ move(x * level.step, y * level.step)
