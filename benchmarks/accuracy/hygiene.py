@@ -168,7 +168,7 @@ def main() -> None:
         for name in SETS if given.data else ():
             new += hidden_real(given.data, name, method, given.real_seeds)
         rows = [row for row in rows if row.get("method") in METHODS and row["method"] != method]
-        rows += new
+        rows = sorted(rows + new, key=lambda row: METHODS.index(row["method"]))
         target.write_text(json.dumps(rows, indent=1) + "\n")
     command = "python benchmarks/accuracy/hygiene.py --data DIR"
     (HERE / "hygiene.md").write_text(page(rows, command))
