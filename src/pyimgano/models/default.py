@@ -229,7 +229,7 @@ class Default(_Learned, Seeing):
         return {name: np.concatenate(part) for name, part in parts.items()}
 
     def _forget_places(self, *given: dict[str, NDArray[Any]]) -> None:
-        """Leave out what lies in the wrong place."""
+        """Leave out the Gaussians of places, and what is seen for them."""
         for each in given:
             each.pop(PLACE, None)
 
@@ -312,9 +312,8 @@ class Default(_Learned, Seeing):
         state = super()._state()
         state.pop("held_", None)
         model: _Model = state.pop("model_")
-        for name, near in model.near.items():
-            state[f"near_{name}_"] = near.bank.astype(np.float16)
         for name in self.axes_:
+            state[f"near_{name}_"] = model.near[name].bank.astype(np.float16)
             state[f"axes_{name}_"] = self.axes_[name]
             state[f"origin_{name}_"] = self.origins_[name]
         for name, loose in state.pop("loose_").items():
@@ -335,9 +334,9 @@ class Default(_Learned, Seeing):
             for name in names
             if f"loose_{name}_" in state
         }
-        banks = {name: state.pop(f"near_{name}_") for name in names if f"near_{name}_" in state}
-        again = side_by_side(partial(LocalSearch.again, reach=self.reach), list(banks.values()))
-        near = dict(zip(banks, again, strict=True))
+        banks = [state.pop(f"near_{name}_") for name in names]
+        again = side_by_side(partial(LocalSearch.again, reach=self.reach), banks)
+        near = dict(zip(names, again, strict=True))
         places = None
         if "place_mean_" in state:
             places = state.pop("place_mean_"), state.pop("place_whitener_")
