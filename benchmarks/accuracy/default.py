@@ -24,10 +24,11 @@ from pyimgano.calibration import Conformal, calibrate
 from pyimgano.datasets.base import load_dataset
 from pyimgano.feature_detector import PatchScores, _Readings
 from pyimgano.features.handcrafted import CHANNELS
-from pyimgano.models import default as made
+from pyimgano.groups import one_a_group
+from pyimgano.models import _voting as voting
 from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_whole, whole_distances
-from pyimgano.models._levels import levels
+from pyimgano.models._levels import levels, spread_above
 from pyimgano.models._seeing import AXES, mean_cells
 from pyimgano.models.default import DEEP, PLACE, PLAIN, WHOLE, Default
 from pyimgano.runs.evaluate import measure
@@ -45,6 +46,19 @@ WHOLES = (WHOLE, WHOLE_PLAIN, WHOLE_DEEP)
 MEAN = "a quarter of the mean"
 WEIGHTS, TOPS = (0.0, 0.35, 0.7, MEAN), (0.001, 0.01, 0.05)
 OWN = (MEMBERS, WHOLE, 0.35, 0.01)
+PLAINER = {
+    "the default": {},
+    "all votes count the same": {"votes": {}},
+    "median cells unheard": {"own": 0.0, "throughout": 0.0},
+    "median cells are not taken off": {"own": 0.0},
+    "median cells add nothing": {"throughout": 0.0},
+    "median cells taken off whole": {"own": 1.0},
+    "median cells unheard, all votes count the same": {
+        "own": 0.0,
+        "throughout": 0.0,
+        "votes": {},
+    },
+}
 MIXED = {LOOSE[DEEP]: 1.0, DEEP: 0.5, LOOSE[PLAIN]: 0.5, PLAIN: 0.25}
 DRAWN = ((PLAIN,), (DEEP,), (UNIT,), (PLACE,), (DEEP, UNIT), (DEEP, PLACE), MEMBERS)
 DRAWN += ((LOOSE[DEEP],), (LOOSE[PLAIN],), tuple(MIXED))
@@ -103,6 +117,14 @@ class Heard(Default):
             found[name] = whole_distances(part, one)
         return found
 
+    def _set_threshold(self, readings: Any, goods: Any, method: str) -> None:
+        self.together = goods.groups
+        super()._set_threshold(readings, goods, method)
+
+    def _listen(self, found: Any) -> None:
+        self.heard = []
+        super()._listen(found)
+
     def _fuse(self, found: Any) -> PatchScores:
         self.__dict__.setdefault("heard", []).append(found)
         silent = (*LEFT_OUT, PLACE) if self.loose_ else LEFT_OUT
@@ -145,6 +167,13 @@ def main(root: Path) -> None:
                 for subset, of, weight, top in itertools.product(SUBSETS, WHOLES, WEIGHTS, TOPS)
                 if weight or of == WHOLE
             ]
+            plainer = [
+                {
+                    "how": how,
+                    "sets": {name: said.judged(*OWN, **change) for name, said in kept.items()},
+                }
+                for how, change in PLAINER.items()
+            ]
             alone = [
                 {
                     "member": name,
@@ -160,6 +189,7 @@ def main(root: Path) -> None:
         "alone": alone,
         "maps": drawn,
         "left out": left_out(ablation),
+        "plainer": plainer,
         "all": ablation,
     }
     (HERE / "default.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -201,21 +231,32 @@ class Said:
         self.labels = np.asarray(data.labels)[self.judged_at]
 
     def says(self, name: str, top: float) -> tuple[Any, Any]:
+        """Return what a member says of the goods and of the test images."""
         before, self.detector.top = self.detector.top, top
-        goods, test = (self.detector._top(found[name]) for found in (self.goods, self.test))
+        goods, test = (self.detector._counts(name, x[name]) for x in (self.goods, self.test))
         self.detector.top = before
-        middle, spread, _, _ = levels(goods, self.goods[name])
+        middle, spread = spread_above(goods)
         return (goods - middle) / spread, (test - middle) / spread
 
-    def judged(self, subset: Any, of: str, whole: float | str, top: float) -> dict[str, Any]:
+    def judged(
+        self, subset: Any, of: str, whole: float | str, top: float, **plainer: Any
+    ) -> dict[str, Any]:
         """Fuse some members and set the threshold from the goods alone."""
-        if self.detector.loose_ and subset != (PLACE,):
+        detector = self.detector
+        if detector.loose_ and subset != (PLACE,):
             subset = tuple(name for name in subset if name != PLACE)
             subset += (LOOSE[DEEP],) * (DEEP in subset)
-        parts, last = [self.says(name, top) for name in subset], self.says(of, top)
-        goods, test = (
-            fused([part[i] for part in parts], last[i], whole) if parts else last[i] for i in (0, 1)
-        )
+        before = {key: getattr(detector, key) for key in plainer}
+        vars(detector).update(plainer)
+        last, parts = self.says(of, top), {name: self.says(name, top) for name in subset}
+        goods, test = last
+        if parts:
+            goods, test = (
+                self.fused({k: x[i] for k, x in parts.items()}, last[i], found, whole)
+                for i, found in enumerate((self.goods, self.test))
+            )
+        vars(detector).update(before)
+        goods = goods[one_a_group(goods, detector.together)]
         limit = calibrate(goods, rule=Conformal(), contamination=0.05, method="").threshold
         above = test > limit
         return {
@@ -224,13 +265,17 @@ class Said:
             "rejected": int(above[self.labels == 0].sum()),
         }
 
-
-def fused(parts: list[Any], last: Any, whole: float | str) -> Any:
-    """Return the mean of some members, and what the whole image adds: as it is made, or a mean."""
-    mean = np.mean(parts, axis=0)
-    if whole == MEAN:
-        return 0.75 * mean + 0.25 * last
-    return mean + whole * np.maximum(last - made._USUAL, 0)
+    def fused(self, says: Any, last: Any, found: Any, whole: float | str) -> Any:
+        """Return the mean of some members, and what adds to it; or the whole image in a mean."""
+        detector = self.detector
+        mean = detector._agreed(says)
+        if not detector.loose_:
+            usual = {name: detector._says_throughout(name, found[name]) for name in says}
+            over = np.maximum(detector._agreed(usual) - voting._USUAL, 0)
+            mean = mean + detector.throughout * over
+        if whole == MEAN:
+            return 0.75 * mean + 0.25 * last
+        return mean + whole * np.maximum(last - voting._USUAL, 0)
 
 
 def maps(said: Said) -> dict[str, float]:
@@ -328,6 +373,15 @@ def page(result: dict[str, Any]) -> str:
             f"| {told} | {row['of']} {row['whole']} | {row['top']} | {cells(row['sets'])} |"
         )
     lines += [
+        "",
+        "## Median cells and votes (fused_lite0)",
+        "",
+        "Image AUROC, caught / rejected. Where a place tells nothing (cookie), median cells play",
+        "no part, and all votes count the same.",
+        "",
+        "| how | " + " | ".join(name for _, name in SETS) + " | mean AUROC |",
+        "|---|---|---|---|---|---|",
+        *(f"| {row['how']} | {cells(row['sets'])} |" for row in result["plainer"]),
         "",
         "## Maps (fused_lite0)",
         "",

@@ -87,6 +87,7 @@ class Detector(Calibrating, Estimator):
     """
 
     tileable: ClassVar[bool] = False  # whether it may judge tiles: it knows no places
+    block_parts: ClassVar[int | None] = None  # parts a block holds at most: more blocks for many
     contamination: float = 0.05
     threshold: ThresholdRule = field(default_factory=Conformal)
     folds: int = 5
@@ -195,7 +196,7 @@ class Detector(Calibrating, Estimator):
         self.skipped_ = goods.skipped
         self.suspects_, self.suspects_z_ = (), ()
         self.odd_, self.dropped_ = goods.odd, tuple(dropped)
-        blocks = block_folds(goods.groups, self.folds)
+        blocks = block_folds(goods.groups, self.folds, self.block_parts)
         if self.is_transductive:
             blocks = np.arange(len(blocks))
         count = len(np.unique(blocks))
@@ -209,7 +210,7 @@ class Detector(Calibrating, Estimator):
         elif readings is None:
             _log.warning("one good image gives no out-of-sample score: there is no threshold")
         else:
-            blocked = count == self.folds < len(blocks)
+            blocked = self.folds <= count < len(set(goods.groups))
             how = f"{count} block folds" if blocked else "leave one out"
             self._decide(readings, goods, how, few)
         given = {"defects": defects, "tune": tune, "miss_cost": miss_cost}

@@ -18,7 +18,9 @@ __all__ = ["block_folds", "one_a_group"]
 LEAVE_ONE_OUT_BELOW = 20
 
 
-def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:
+def block_folds(
+    groups: Sequence[str | None], folds: int, most: int | None = None
+) -> NDArray[np.int64]:
     """Assign images to contiguous blocks in file order; a group is never split.
 
     Parameters
@@ -27,11 +29,13 @@ def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:
         Images of one part share a name; None stands alone.
     folds : int
         Number of blocks. Below 20 separate parts each part is a block (leave one out).
+    most : int, optional
+        Parts that a block holds at most: where ``folds`` blocks would hold more, there are more.
 
     Returns
     -------
     ndarray of int64, shape (n,)
-        The block of each image, 0 to at most ``folds - 1`` (or n - 1).
+        The block of each image, from 0.
 
     Raises
     ------
@@ -46,6 +50,8 @@ def block_folds(groups: Sequence[str | None], folds: int) -> NDArray[np.int64]:
         dtype=np.int64,
     )
     count = len(part_of)
+    if most is not None:
+        folds = max(folds, -(-count // most))
     if count < max(LEAVE_ONE_OUT_BELOW, folds):
         return parts
     return parts * folds // count

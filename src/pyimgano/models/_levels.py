@@ -9,9 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Levels = tuple[float, float, float, float]
+Levels = tuple[float, float, float, float]
 
-__all__ = ["NO_LEVELS", "levels"]
+__all__ = ["NO_LEVELS", "Levels", "levels", "spread_above"]
 
 NO_LEVELS = (0.0, 1.0, 0.0, 1.0)
 _VALUES = 60_000
@@ -19,7 +19,16 @@ _PRIOR_SPREAD, _PRIOR_COUNT = 0.1, 2
 
 
 def levels(logs: NDArray[np.float64], part: NDArray[Any]) -> Levels:
-    """Return median and upper spread of the logarithms, and of the values of a map.
+    """Return median and upper spread of the logarithms, and of the values of a map."""
+    values = part.ravel()[:: -(-part.size // _VALUES)].astype(np.float64)
+    at = float(np.median(values))
+    high = values[values > at] - at
+    by = float(np.sqrt(np.mean(high**2))) if high.size else 1.0
+    return *spread_above(logs), at, by
+
+
+def spread_above(logs: NDArray[np.float64]) -> tuple[float, float]:
+    """Return median and upper spread.
 
     A few goods say little of a spread: it is drawn towards one that is usual.
     """
@@ -27,8 +36,4 @@ def levels(logs: NDArray[np.float64], part: NDArray[Any]) -> Levels:
     above = np.maximum(logs - middle, 0)
     count = np.count_nonzero(above) + _PRIOR_COUNT
     spread = float(np.sqrt((np.sum(above**2) + _PRIOR_COUNT * _PRIOR_SPREAD**2) / count))
-    values = part.ravel()[:: -(-part.size // _VALUES)].astype(np.float64)
-    at = float(np.median(values))
-    high = values[values > at] - at
-    by = float(np.sqrt(np.mean(high**2))) if high.size else 1.0
-    return middle, spread, at, by
+    return middle, spread

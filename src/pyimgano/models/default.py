@@ -11,13 +11,12 @@ import numpy as np
 
 from pyimgano.errors import ParameterError
 from pyimgano.estimator import DETECTORS
-from pyimgano.feature_detector import PatchScores
 from pyimgano.groups import block_folds
 from pyimgano.models._anywhere import Anywhere
 from pyimgano.models._gaussian import fit_places, fit_whole, place_distances, whole_distances
-from pyimgano.models._levels import NO_LEVELS, levels
 from pyimgano.models._local_search import LocalSearch
-from pyimgano.models._seeing import AROUND, AXES, DEEP, PLACE, PLAIN, Seeing, mean_cells
+from pyimgano.models._seeing import AROUND, AXES, DEEP, PLACE, PLAIN, mean_cells
+from pyimgano.models._voting import ANYWHERE, WHOLE, Voting
 from pyimgano.records import Evidence
 from pyimgano.registry import Metadata
 from pyimgano.threads import side_by_side
@@ -28,20 +27,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pyimgano.feature_detector import PatchScores
     from pyimgano.models._seeing import Grids
     from pyimgano.views.base import View
 
 __all__ = ["Default"]
 
-WHOLE = "whole"
-ANYWHERE = {DEEP: "network (anywhere)", PLAIN: "handcrafted (anywhere)"}
-_LOOSE = {ANYWHERE[DEEP]: 1.0, DEEP: 0.5, ANYWHERE[PLAIN]: 0.5, PLAIN: 0.25}  # its map
 _MOST, _ASKED = 0.5, 32
 _BATCH = 8
-_LEAST = 1e-6
 _FLOOR = 0.01
-_USUAL = 0.75
-"""Spreads above the median up to which the whole image says nothing."""
 
 
 class _Model(NamedTuple):
@@ -55,7 +49,6 @@ class _Model(NamedTuple):
 class _Learned:
     held_: PatchScores | None
     kept_: NDArray[np.int64]
-    levels_: dict[str, tuple[float, float, float, float]]
     model_: _Model
     loose_: dict[str, Anywhere]
     loose_share_: float | None
@@ -69,23 +62,26 @@ class _Learned:
     ),
 )
 @dataclass(kw_only=True, eq=False)
-class Default(_Learned, Seeing):
+class Default(_Learned, Voting):
     """A fusion of what is good at small defects, at misplaced ones and at large ones.
 
     Each member measures a distance to the good images: ``handcrafted`` and ``network`` that of a
     patch to the nearest good patch within ``reach`` cells of its place, in principal axes of the
     handcrafted channels and of the network's; ``place`` the Mahalanobis distance to the Gaussian
     at the place (PaDiM); ``whole`` that of the mean of all cells, in all channels (covariance
-    shrunk as by Ledoit and Wolf). Of a map, the mean of its highest
-    ``top`` share counts. So many spreads as the logarithm lies above the median of the good images
-    out of sample, so much does a member say. The score is the mean of what they say of patches,
-    plus ``whole`` times what the whole image says beyond 0.75: it adds where it stands out, and
-    takes nothing away. The map is that of the network's patches, or of the handcrafted ones.
+    shrunk as by Ledoit and Wolf). Of a map, the mean of its highest ``top`` share counts, less half
+    of its median cell, in logarithms: how far the strangest part stands out of the image itself. So
+    many spreads as this lies above the median of the good images out of sample, so much does a
+    member say. The score is the mean of what they say of patches, the network's twice, plus
+    ``whole`` times what the whole image says beyond 0.75, and ``throughout`` times what the median
+    cells say beyond it: these add where an image is unusual all over, and take nothing away. The
+    map is that of the network's patches, or of the handcrafted ones.
 
     Where parts lie loose, a place tells nothing: if most good images, out of sample, are nearer to
     a tenth of all patches than to those near by, ``network`` compares with that tenth, too, by
-    patches averaged over their surroundings as in PatchCore, and ``place`` is left out. The map is
-    drawn from patches anywhere and near by, of which the latter and the handcrafted weigh half.
+    patches averaged over their surroundings as in PatchCore, ``place`` is left out, and the median
+    cell plays no part. The map is drawn from patches anywhere and near by, of which the latter and
+    the handcrafted weigh half.
 
     Axes, and median and spread of each member, are all that out-of-sample scores share with the
     images they are scored without.
@@ -96,8 +92,8 @@ class Default(_Learned, Seeing):
         Cells by which a patch may be displaced.
     top : float
         Share of the cells that makes a member's score.
-    whole : float
-        Weight of the whole image, where it stands out.
+    whole, throughout : float
+        Weights of the whole image and of the median cells, where they stand out.
     max_images : int
         Good images whose patches are kept, evenly chosen; all of them take part in the threshold.
     view : View
@@ -106,10 +102,12 @@ class Default(_Learned, Seeing):
     """
 
     best_first: ClassVar[tuple[str, ...]] = ("fused_lite0", "handcrafted")
+    block_parts: ClassVar[int | None] = 16
 
     reach: int = 2
     top: float = 0.01
     whole: float = 0.35
+    throughout: float = 1.0
     max_images: int = 128
     view: View = field(default_factory=Align)
 
@@ -120,20 +118,20 @@ class Default(_Learned, Seeing):
                 "reach must not be negative and max_images at least 2: "
                 f"reach={self.reach}, max_images={self.max_images}"
             )
-        if not 0 < self.top <= 1 or not 0 <= self.whole < math.inf:
+        weights = self.whole, self.throughout
+        if not 0 < self.top <= 1 or not all(0 <= weight < math.inf for weight in weights):
             raise ParameterError(
-                f"top is a share in (0, 1], whole a weight of 0 or more: top={self.top}, "
-                f"whole={self.whole}"
+                "top is a share in (0, 1], whole and throughout are weights of 0 or more: "
+                f"top={self.top}, whole={self.whole}, throughout={self.throughout}"
             )
 
     def _fit_features(self, features: NDArray[np.float32], blocks: NDArray[np.int64]) -> None:
         n = len(features)
         if len(np.unique(blocks)) == 1:  # the levels want scores out of sample all the same
-            blocks = block_folds([None] * n, self.folds)
+            blocks = block_folds([None] * n, self.folds, self.block_parts)
         self.kept_ = kept = _evenly(n, self.max_images)
         self._learn_axes(features[kept])
         seen, vectors = self._seen(features[kept]), mean_cells(features)
-        self.levels_ = {}
         found: dict[str, NDArray[Any]] = {}
         for block in np.unique(blocks) if n > 1 else ():
             held = blocks == block
@@ -146,7 +144,7 @@ class Default(_Learned, Seeing):
             self.loose_ = {k: Anywhere.of(v, blocks[kept], self.seed) for k, v in around.items()}
             found |= self._measure_loose(features, blocks)
             self._forget_places(found, seen)
-        self.levels_ = {name: levels(self._top(part), part) for name, part in found.items()}
+        self._listen(found)
         self.held_ = self._fuse(found) if found else None
         self.model_ = self._compare(seen, vectors)
 
@@ -233,56 +231,15 @@ class Default(_Learned, Seeing):
         for each in given:
             each.pop(PLACE, None)
 
-    # How they agree -------------------------------------------------------------------------
-
-    def _top(self, part: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the logarithm of what counts of a member: (n, h, w) or (n,) to (n,)."""
-        if part.ndim > 1:
-            count = max(1, round(self.top * part[0].size))
-            flat = np.stack([self._smooth(one) for one in part]).reshape(len(part), -1)
-            part = np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
-        return np.asarray(np.log(np.maximum(part, _LEAST)), np.float64)
-
-    def _smooth(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
-        import cv2
-
-        if not self.sigma:
-            return part
-        y, x = (self.sigma * n / side for n, side in zip(part.shape, self.input_size_, strict=True))
-        blurred: NDArray[np.float32] = cv2.GaussianBlur(
-            part, (0, 0), x, sigmaY=y, borderType=cv2.BORDER_REFLECT_101
-        )
-        return blurred
-
-    def _says(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return by how many spreads a member lies above the median of the goods, (n,)."""
-        middle, spread, _, _ = self.levels_.get(name, NO_LEVELS)
-        return (self._top(values) - middle) / spread
-
-    def _stands(self, name: str, part: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a member's map in spreads above the median of the good patches."""
-        _, _, at, by = self.levels_.get(name, NO_LEVELS)
-        return (part - np.float32(at)) / np.float32(by)
-
-    def _fuse(self, found: Mapping[str, NDArray[Any]]) -> PatchScores:
-        says = {k: self._says(k, part) for k, part in found.items() if k != ANYWHERE[PLAIN]}
-        whole = np.maximum(says.pop(WHOLE) - _USUAL, 0)
-        scores = np.mean(list(says.values()), axis=0) + self.whole * whole
-        return PatchScores(self._drawn(found), np.asarray(scores))
-
-    def _drawn(self, found: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        weights = _LOOSE if self.loose_ else {DEEP if DEEP in found else PLAIN: 1.0}
-        heard = [(k, np.float32(w)) for k, w in weights.items() if k in found]
-        parts = [weight * self._stands(name, found[name]) for name, weight in heard]
-        return np.asarray(np.sum(parts, axis=0))
-
     def _explain(
         self, image: NDArray[np.uint8], places: Sequence[tuple[float, float]]
     ) -> list[Evidence]:
         features = self._standardise(self._embed([image]))
         grid = features.shape[1], features.shape[2]
         found = self._all(features)
-        whole = self._says(WHOLE, found.pop(WHOLE))
+        whole = {"whole image": float(self._says(WHOLE, found.pop(WHOLE))[0])}
+        if not self.loose_:
+            whole["median cell"] = float(self._all_over(found)[0])
         name = DEEP if DEEP in self.axes_ else PLAIN
         loose = self.loose_.get(name)
         seen = (self._surroundings if loose else self._seen)(features)[name][0]
@@ -301,7 +258,7 @@ class Default(_Learned, Seeing):
                     distance=float(found[drawn][0][cell]),
                     good=int(self.kept_[image_of]),
                     good_box=self._box_of((row, column), grid, reach),
-                    parts={**parts, "whole image": float(whole[0])},
+                    parts={**parts, **whole},
                 )
             )
         return result
