@@ -178,11 +178,14 @@ def main(root: Path) -> None:
                 {
                     "member": name,
                     "sets": {
-                        category: said.judged((), name, 0.0, 0.01)
+                        category: said.judged(subset, of, 0.0, 0.01)
                         for category, said in kept.items()
                     },
                 }
-                for name in (*MEMBERS, UNIT, *WHOLES)
+                for name, subset, of in (
+                    *((name, (name,), WHOLE) for name in (*MEMBERS, UNIT)),
+                    *((name, (), name) for name in WHOLES),
+                )
             ]
     result = {
         "final": finals,
@@ -348,8 +351,9 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Each member alone (fused_lite0)",
         "",
-        "Image AUROC, caught / rejected. `direction`, the network's channels at length 1, and the",
-        "whole image in the channels of one family were left out.",
+        "Image AUROC, caught / rejected; of maps with what the median cell adds. `direction`, the",
+        "network's channels at length 1, and the whole image in the channels of one family were",
+        "left out.",
         "",
         "| member | " + " | ".join(name for _, name in SETS) + " | mean AUROC |",
         "|---|---|---|---|---|---|",
