@@ -120,9 +120,9 @@ def test_a_score_counts_spreads_above_the_median_good_image():
     count = round(0.01 * part[0].size)
     top = np.log(np.sort(smooth, axis=1)[:, -count:].mean(axis=1, dtype=np.float64))
     usual = np.log(np.median(part.reshape(3, -1), axis=1))
-    low = fitted.usual_[PLAIN][0] - 2 * fitted.usual_[PLAIN][1]
+    at, by = fitted.usual_[PLAIN]
     middle, spread, _, _ = fitted.levels_[PLAIN]
-    expected = (top - 0.5 * np.maximum(usual, low) - middle) / spread
+    expected = (top - 0.5 * np.clip(usual, at - 2 * by, at + 2 * by) - middle) / spread
     np.testing.assert_allclose(fitted.decision_function(fresh), expected, rtol=1e-6)
 
 
@@ -152,6 +152,18 @@ def test_what_counts_is_how_far_the_highest_stands_out_of_the_image_itself():
     noisy = np.clip(noisy + generator.normal(0, 3, noisy.shape), 0, 255).astype(np.uint8)
     gaps = [np.subtract(*one.fit(GOODS).decision_function([noisy, usual])) for one in (plain, own)]
     assert 0 < gaps[1] < gaps[0]
+
+
+@pytest.mark.parametrize("times", [-3.0, -0.01, 0.01, 3.0])
+def test_what_is_unusual_all_over_is_forgiven_no_more_than_good_images_vary(times):
+    fitted = default().fit(GOODS)
+    at, by = fitted.usual_[PLAIN]
+    fresh = fitted._measure(fitted._standardise(fitted._embed(textures(1, 4))), fitted.model_)
+    part = fresh[PLAIN].astype(np.float64)
+    usual = part * np.exp(at) / np.median(part)
+    gained = fitted._counts(PLAIN, usual * np.exp(times)) - fitted._counts(PLAIN, usual)
+    assert 2 * by < 3
+    assert gained == pytest.approx(times - 0.5 * np.clip(times, -2 * by, 2 * by), abs=1e-6)
 
 
 def test_an_image_that_was_learned_from_does_not_stand_out_of_itself():

@@ -23,9 +23,9 @@ WHOLE = "whole"
 ANYWHERE = {DEEP: "network (anywhere)", PLAIN: "handcrafted (anywhere)"}
 _LOOSE = {ANYWHERE[DEEP]: 1.0, DEEP: 0.5, ANYWHERE[PLAIN]: 0.5, PLAIN: 0.25}  # its map
 _LEAST = 1e-6
-_USUAL, _LOW = 0.75, 2.0
-"""Spreads above the median up to which what is seen all over says nothing, and below it from which
-on an image is as usual as can be."""
+_USUAL, _VARY = 0.75, 2.0
+"""Spreads above the median up to which what is seen all over says nothing, and spreads by which
+median cells of good images vary."""
 
 
 class Voting(Seeing):
@@ -105,14 +105,16 @@ class Voting(Seeing):
     def _counts(self, name: str, part: NDArray[Any]) -> NDArray[np.float64]:
         """Return what counts of a member, (n,): of a map how far its highest stands out of it.
 
-        Where parts lie loose a defect may fill the image: there the highest counts as it is. An
-        image that was learned from is nowhere unusual, which must not make its highest stand out.
+        Where parts lie loose a defect may fill the image: there the highest counts as it is. The
+        median cell is taken as good ones vary: what is unusual all over is not forgiven for that,
+        and an image that was learned from, unusual nowhere, does not stand out of itself.
         """
         highest = self._top(part)
         if part.ndim == 1 or self.loose_:
             return highest
         middle, spread = self.usual_.get(name, NO_LEVELS[:2])
-        return highest - self.own * np.maximum(_median_cell(part), middle - _LOW * spread)
+        within = middle - _VARY * spread, middle + _VARY * spread
+        return highest - self.own * np.clip(_median_cell(part), *within)
 
     def _top(self, part: NDArray[Any]) -> NDArray[np.float64]:
         """Return the logarithm of the mean of the highest: (n, h, w) or (n,) to (n,)."""
