@@ -255,7 +255,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(goods, tmp_p
         (("--set", "reach=[1,2]"), "reach must be a whole number"),
         (("--set", "threshold=3"), "threshold takes an object; set it in Python"),
         (("--set", "contamination=0.1"), "given twice; use --false-reject"),
-        (("--set", "top=7"), "top is a share in (0, 1], whole a weight of 0 or more: top=7.0"),
+        (
+            ("--set", "top=7"),
+            "top is a share in (0, 1], whole and throughout are weights of 0 or more: top=7.0",
+        ),
         (("--false-reject", "lots"), "such as 5% or 0.05; got 'lots'"),
         (("--hold-out", "nowhere"), "nowhere does not exist"),
     ],
