@@ -193,9 +193,8 @@ class Detector(Calibrating, Estimator):
         goods = learn(as_sources(X), any_size=self.any_size, bit_depth=self.bit_depth)
         self.intake_, self.view_ = goods.images.intake, self.view.learn(goods.images)
         goods = goods.seen(self.intake_, self.view_)
-        self.skipped_ = goods.skipped
         self.suspects_, self.suspects_z_ = (), ()
-        self.odd_, self.dropped_ = goods.odd, tuple(dropped)
+        self.skipped_, self.odd_, self.dropped_ = goods.skipped, goods.odd, tuple(dropped)
         blocks = block_folds(goods.groups, self.folds, self.block_parts)
         if self.is_transductive:
             blocks = np.arange(len(blocks))

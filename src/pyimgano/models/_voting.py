@@ -40,7 +40,7 @@ class Voting(Seeing):
         By member: median and spread of the logarithm of the median cell.
     """
 
-    votes: ClassVar[Mapping[str, float]] = {DEEP: 2.0}  # of those that have not one
+    votes: ClassVar[Mapping[str, float]] = {DEEP: 2.0}  # all others have one
     own: ClassVar[float] = 0.5  # share of an image's own median cell that its highest is freed of
 
     levels_: dict[str, Levels]
