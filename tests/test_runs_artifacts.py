@@ -22,7 +22,7 @@ from pyimgano.inspection import COLUMNS, Inspection, Inspections, Verdict
 from pyimgano.maps.overlay import encode_png
 from pyimgano.records import Region, Sample
 from pyimgano.runs.artifacts import RunWriter
-from pyimgano.runs.facts import plain, read_run, to_json
+from pyimgano.runs.facts import plain, read_facts, read_run, to_json
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
 
@@ -57,6 +57,14 @@ def write(out: Path, *items: Inspection, **options: Any) -> None:
     with RunWriter(out, command="predict", **options) as run:
         for item in items:
             run.add(item, IMAGE)
+
+
+def test_of_two_runs_within_a_second_the_newer_is_known(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        with RunWriter(tmp_path / name, command="predict"):
+            pass
+    newer, older = (read_facts(tmp_path / name) for name in ("a", "b"))
+    assert older["started"] < newer["started"]
 
 
 def test_a_complete_run(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class RunWriter:
         self._ends: list[int] = []
 
     def __enter__(self) -> Self:
-        self._facts["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._facts["started"] = datetime.now(UTC).isoformat(timespec="microseconds")
         self._clock = time.perf_counter()
         with ExitStack() as held, output_errors(self.out):
             held.enter_context(claimed(self.out, "a run", read_facts))
