@@ -87,6 +87,11 @@ def other(seed: int) -> NDArray[np.uint8]:
     return cv2.cvtColor(np.roll(drawn, seed, 0), cv2.COLOR_GRAY2RGB)
 
 
+def ring(radius: int) -> NDArray[np.uint8]:
+    drawn = np.full((WIDE, WIDE, 3), 60, np.uint8)
+    return cv2.circle(drawn, (WIDE // 2, WIDE // 2), radius, (150, 150, 150), 4)
+
+
 def flange(seed: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(render_part(np.random.default_rng(seed), (128, 128)).image)
 
@@ -198,6 +203,16 @@ def test_auto_turns_them_though_one_does_not_match_and_skips_that(named_fakes: P
     assert "2 of 12 refused" in learned.describe()["alignment"]
 
 
+@pytest.mark.parametrize("radius", [8, 40])
+def test_one_part_of_another_size_is_refused_and_the_others_are_turned(radius: int) -> None:
+    rings = [ring(radius), ring(radius + 3)]
+    learned = Align().learn(images([*GOODS[:12], rings[0]]))
+    assert isinstance(learned, Aligned)
+    with pytest.raises(ImageError, match="does not align"):
+        learned.see(rings[0])
+    assert isinstance(Align().learn(images([*GOODS[:12], *rings])), Whole)
+
+
 @pytest.mark.parametrize(
     ("goods", "reason"),
     [
@@ -241,6 +256,18 @@ def test_a_shift_beyond_the_good_ones_is_refused() -> None:
     )
     with pytest.raises(ImageError, match=r"does not align: (\d+ px of its border|residual)"):
         learned.see(far)
+
+
+def test_what_does_not_match_has_no_say_in_how_far_parts_may_move() -> None:
+    goods = [flange(i) for i in range(12)]
+    far = cv2.copyMakeBorder(goods[0], 0, 0, 40, 0, cv2.BORDER_REFLECT_101)[:, :128]
+    far[:, 64:] = noise(1)[0, 0]
+    alone = Align("shift").learn(images(goods))
+    beside = Align("shift").learn(images([*goods, far]))
+    assert isinstance(alone, Aligned)
+    assert isinstance(beside, Aligned)
+    assert beside.find(Look.of(far, beside.scale))[1] > beside.limit
+    assert beside.room == pytest.approx(alone.room, abs=1)
 
 
 def test_one_good_image_is_its_own_template() -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import pyimgano
 from cli_calls import call, write_parts
 from pyimgano.images import read_image
 from pyimgano.maps.overlay import encode_png
+from test_align import ring, wedge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +128,30 @@ def test_the_report_shows_probable_defects_and_all_findings(sound, harmed, tmp_p
     again = (out / "report.html").read_text(encoding="utf-8")
     assert "none stands out" in again
     assert "Copies" not in again
+
+
+def test_what_stands_out_is_what_fit_would_name_and_what_does_not_align_is_told(tmp_path):
+    """Copies count once in both; a part of another kind is refused by the model."""
+    goods = tmp_path / "good"
+    goods.mkdir()
+    for i in range(20):
+        image = wedge(i, mark=i == 5)[0]
+        (goods / f"{i:02}.png").write_bytes(encode_png(image))
+    for i in range(6):
+        (goods / f"copy{i}.png").write_bytes((goods / "03.png").read_bytes())
+    (goods / "ring.png").write_bytes(encode_png(ring(30)))
+    ended = call("check", goods, "--out", tmp_path / "out")
+    assert ended.code == 0
+    assert f"{'refused':<12}ring.png: does not align" in ended.out
+    facts = json.loads((tmp_path / "out" / "check.json").read_text(encoding="utf-8"))
+    fitted = pyimgano.create_detector("vision_default").fit(sorted(goods.iterdir()))
+    assert [name for name, _ in facts["refused"]] == [str(goods / "ring.png")]
+    assert facts["refused"] == [list(each) for each in fitted.skipped_]
+    assert [name for name, _ in facts["suspects"]] == [str(goods / "05.png")]
+    assert facts["suspects"] == [[*fitted.suspects_, *fitted.suspects_z_]]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Refused" in page
+    assert page.count("ring.png") >= 2  # a picture and its name
 
 
 def test_few_images_and_a_foreign_folder(sound, tmp_path):

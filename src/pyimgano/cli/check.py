@@ -87,12 +87,14 @@ def check(
 
 def _doubts(found: Hygiene, images: Sequence[Path]) -> Doubts:
     from pyimgano.cli._parameters import make_detector
+    from pyimgano.models import DEFAULT
     from pyimgano.runs.doubts import find_doubts
 
     known = (*found.unreadable, *found.blurred, *found.exposure, *found.odd_sizes)
     named = {*found.blank, *(name for name, _ in known)}
     usable = [path for path in images if str(path) not in named]
-    return find_doubts(make_detector("vision_patchcore", "auto", "5%", ()), usable)
+    groups = [found.first_of(str(path)) for path in usable]
+    return find_doubts(make_detector(DEFAULT, "auto", "5%", ()), usable, groups)
 
 
 def _report(
@@ -101,11 +103,11 @@ def _report(
     from pyimgano.runs.doubts import write_check
 
     show.fact("defects", doubts.text)
-    far = [f"{name.removeprefix(f'{folder}{os.sep}')}: z = {z:.1f}" for name, z in doubts.suspects]
-    show.facts("", far)
+    show.facts("", [f"{_short(name, folder)}: z = {z:.1f}" for name, z in doubts.suspects])
+    show.facts("refused", _explained(doubts.refused, folder))
     report = write_check(found, doubts, folder, out)
     show.fact("report", str(report))
-    return {"suspects": doubts.suspects, "report": report}
+    return {"suspects": doubts.suspects, "refused": doubts.refused, "report": report}
 
 
 def _print(show: Show, found: Hygiene, folder: Path) -> None:
@@ -122,18 +124,15 @@ def _print(show: Show, found: Hygiene, folder: Path) -> None:
     ):
         show.facts(label, _counts(counts), most=_SHOWN)
 
-    def short(name: str) -> str:
-        return name.removeprefix(f"{folder}{os.sep}")
-
     def explained(findings: Sequence[tuple[str, str]]) -> list[str]:
-        return [f"{short(name)}: {reason}" for name, reason in findings]
+        return _explained(findings, folder)
 
     def grouped(groups: Sequence[Sequence[str]]) -> list[str]:
-        return [_listed([short(name) for name in group]) for group in groups]
+        return [_listed([_short(name, folder) for name in group]) for group in groups]
 
     for label, texts in (
         ("unreadable", explained(found.unreadable)),
-        ("blank", [short(name) for name in found.blank]),
+        ("blank", [_short(name, folder) for name in found.blank]),
         ("duplicates", grouped(found.duplicates)),
         ("near copies", grouped(found.near_duplicates)),
         ("blurred", explained(found.blurred)),
@@ -141,10 +140,21 @@ def _print(show: Show, found: Hygiene, folder: Path) -> None:
         ("odd sizes", explained(found.odd_sizes)),
     ):
         show.facts(label, texts or ["none"], most=_SHOWN)
-    for text in (*explained(found.unreadable), *(f"{short(x)}: blank" for x in found.blank)):
+    for text in (
+        *explained(found.unreadable),
+        *(f"{_short(x, folder)}: blank" for x in found.blank),
+    ):
         show.answer(text)
     for text in found.suggestions:
         show.fact("advice", text)
+
+
+def _short(name: str, folder: Path) -> str:
+    return name.removeprefix(f"{folder}{os.sep}")
+
+
+def _explained(findings: Sequence[tuple[str, str]], folder: Path) -> list[str]:
+    return [f"{_short(name, folder)}: {reason}" for name, reason in findings]
 
 
 def _counts(counts: Mapping[str, int]) -> list[str]:

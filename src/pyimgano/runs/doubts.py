@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyimgano.ahead import prefetch
 from pyimgano.atomic import claimed, output_errors, write_atomic
-from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, suspicion
+from pyimgano.calibration import SUSPECT_MINIMUM, SUSPECT_Z, find_suspects, robust_z
 from pyimgano.errors import ImageError, InputError
 from pyimgano.estimator import DETECTORS
+from pyimgano.groups import one_a_group
 from pyimgano.images import read_image, to_uint8
 from pyimgano.runs.facts import to_json
 from pyimgano.runs.gallery import data_uri, jpeg, link, split
@@ -44,6 +45,8 @@ class Doubts:
         Name and robust z of each, the highest first.
     judged : tuple of Inspection
         The first of them, judged by a model that learned without all: its maps show where.
+    refused : tuple of (str, str)
+        Name and reason of each that cannot be learned from, as one that does not align.
     text : str
         What was done and found, in a sentence.
     """
@@ -51,10 +54,11 @@ class Doubts:
     n: int
     suspects: tuple[tuple[str, float], ...]
     judged: tuple[Inspection, ...]
+    refused: tuple[tuple[str, str], ...]
     text: str
 
 
-def find_doubts(detector: Detector, images: Sequence[Path]) -> Doubts:
+def find_doubts(detector: Detector, images: Sequence[Path], groups: Sequence[str]) -> Doubts:
     """Score good images by models that did not learn from them, and name what stands out.
 
     Parameters
@@ -63,6 +67,8 @@ def find_doubts(detector: Detector, images: Sequence[Path]) -> Doubts:
         Unfitted.
     images : sequence of Path
         Good images, in the order in which they were taken.
+    groups : sequence of str
+        Images that look the same share a name: together they are one, as for the threshold.
 
     Raises
     ------
@@ -71,24 +77,27 @@ def find_doubts(detector: Detector, images: Sequence[Path]) -> Doubts:
     """
     if len(images) < SUSPECT_MINIMUM:
         few = f"{len(images)} images are too few to tell which of them stand out by their scores"
-        return Doubts(0, (), (), few)
+        return Doubts(0, (), (), (), few)
     fitted = detector.clone().fit(images)
-    skipped = {name for name, _ in fitted.skipped_}
-    names = [str(path) for path in images if str(path) not in skipped]
-    far = suspicion(fitted.decision_scores_).round(2).tolist()
-    pairs = [pair for pair in zip(names, far, strict=True) if pair[1] > SUSPECT_Z]
-    ranked = tuple(sorted(pairs, key=lambda pair: -pair[1]))
+    refused = dict(fitted.skipped_)
+    pairs = [(str(path), group) for path, group in zip(images, groups, strict=True)]
+    names, known = zip(*(pair for pair in pairs if pair[0] not in refused), strict=True)
+    scores = fitted.decision_scores_
+    each = scores[one_a_group(scores, known)]
+    away = robust_z(scores, each)
+    far = [] if away is None else zip(names, away.round(2).tolist(), strict=True)
+    ranked = tuple(sorted((p for p in far if p[1] > SUSPECT_Z), key=lambda pair: -pair[1]))
     out = {name for name, _ in ranked}
     judged: tuple[Inspection, ...] = ()
     if ranked:
-        rest = [path for path in images if str(path) not in out]
+        rest = [path for path in images if str(path) not in out | refused.keys()]
         judged = tuple(detector.clone().fit(rest).inspect([name for name, _ in ranked[:SHOWN]]))
     text = f"{len(names)} images by {DETECTORS.name_of(type(fitted))}, out of sample: "
     if ranked and not fitted.suspects_:
-        text += find_suspects(fitted.decision_scores_)[1]
+        text += find_suspects(each)[1]
     else:
         text += f"{len(ranked) or 'none'} {'stand' if len(ranked) > 1 else 'stands'} out"
-    return Doubts(len(names), ranked, judged, text)
+    return Doubts(len(names), ranked, judged, fitted.skipped_, text)
 
 
 def write_check(found: Hygiene, doubts: Doubts, folder: Path, out: Path) -> Path:
@@ -109,10 +118,11 @@ def write_check(found: Hygiene, doubts: Doubts, folder: Path, out: Path) -> Path
         If it holds something else, or cannot be written.
     """
     facts = {name: getattr(found, name) for name in found.__slots__}
-    facts |= {"format": _FORMAT, "folder": folder, "suspects": doubts.suspects}
+    facts |= {"format": _FORMAT, "folder": folder}
+    facts |= {"suspects": doubts.suspects, "refused": doubts.refused}
     groups = (*found.duplicates, *found.near_duplicates)
-    odd = (*found.blurred, *found.exposure, *found.odd_sizes)
-    names = [name for name, _ in odd[: 3 * SHOWN]]
+    odd = (doubts.refused, found.blurred, found.exposure, found.odd_sizes)
+    names = [name for findings in odd for name, _ in findings[:SHOWN]]
     names += [name for group in groups[:SHOWN] for name in group[:SHOWN]]
     view = {
         "found": found,

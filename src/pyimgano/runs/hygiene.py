@@ -71,6 +71,12 @@ class Hygiene:
     odd_sizes: tuple[tuple[str, str], ...]
     suggestions: tuple[str, ...]
 
+    def first_of(self, name: str) -> str:
+        """Return the first of the images that are equal to this one, or look the same."""
+        for groups in (self.duplicates, self.near_duplicates):
+            name = next((group[0] for group in groups if name in group), name)
+        return name
+
 
 def examine(paths: Sequence[Path]) -> Hygiene:
     """Read images once and say what would harm a detector that learns from them.

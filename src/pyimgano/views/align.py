@@ -106,8 +106,8 @@ def _learn(
         in_mean = matches
     poses = [pose for pose, _ in found]
     mean, weight = _mean(looks, poses, first, in_mean)
-    far = max(first.beyond(look, pose) for look, pose in zip(looks, poses, strict=True))
-    room = _ROOM[0] * max(far, 0.0) + _ROOM[1] * max(mean.shape)
+    beyond = (first.beyond(looks[i], poses[i]) for i in np.flatnonzero(wrong <= limit).tolist())
+    room = _ROOM[0] * max(beyond, default=0.0) + _ROOM[1] * max(mean.shape)
     together = float(abs(np.mean([np.exp(1j * math.atan2(p[1, 0], p[0, 0])) for p in poses])))
     usual = float(wrong[wrong <= limit].max(initial=0.0))
     last = replace(first, template=_rounded(mean), weight=weight, limit=limit, usual=usual)
@@ -226,9 +226,15 @@ def _unaligned(looks: Sequence[Look]) -> NDArray[np.float64]:
 
 
 def _posture(looks: Sequence[Look]) -> tuple[str, str]:
-    """Say how the part lies, and why it is none that could be turned; the latter may be empty."""
-    parts = [look.part for look in looks]
-    areas = np.array([part.area for part in parts])
+    """Say how the part lies, and why it is none that could be turned; the latter may be empty.
+
+    As many images as may not match, the farthest from the median area, have no say: one part of
+    another kind, or none in the image, is no reason to leave all others as they lie.
+    """
+    areas = np.array([look.part.area for look in looks])
+    said = len(looks) - max(1, int(_REFUSED * len(looks)))
+    usual = np.argsort(np.abs(areas - np.median(areas)), kind="stable")[:said]
+    parts, areas = [looks[i].part for i in usual], areas[usual]
     spread = float(areas.std() / max(areas.mean(), 1e-9))
     touch = float(np.mean([part.touch for part in parts]))
     long = float(np.median([part.elongation for part in parts]))
