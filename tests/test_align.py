@@ -203,6 +203,15 @@ def test_auto_turns_them_though_one_does_not_match_and_skips_that(named_fakes: P
     assert "2 of 12 refused" in learned.describe()["alignment"]
 
 
+def test_what_is_skipped_is_not_called_odd_and_learned_from(named_fakes: Path) -> None:
+    bright = np.clip(other(0).astype(int) + 100, 0, 255).astype(np.uint8)
+    for view, skipped in ((Align("off"), 0), (Align(), 1)):
+        fitted = create_detector("vision_patchcore", extractor="tiny", size=96, view=view)
+        fitted.fit([*GOODS[:12], bright])
+        assert len(fitted.skipped_) == skipped
+        assert len([why for _, why in fitted.odd_ if "exposure" in why]) == 1 - skipped
+
+
 @pytest.mark.parametrize("radius", [8, 40])
 def test_one_part_of_another_size_is_refused_and_the_others_are_turned(radius: int) -> None:
     rings = [ring(radius), ring(radius + 3)]

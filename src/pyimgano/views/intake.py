@@ -200,7 +200,8 @@ class Goods:
         lost = [(describe(images.sources[i]), fault) for i, fault in enumerate(faults) if fault]
         if len(lost) > 1:
             _refuse_many(lost, len(faults), kind)
-        return replace(self, images=images, skipped=(*self.skipped, *lost)).take(kept)
+        odd = tuple(each for each in self.odd if each[0] not in dict(lost))
+        return replace(self, images=images, skipped=(*self.skipped, *lost), odd=odd).take(kept)
 
 
 def learn(
