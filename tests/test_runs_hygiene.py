@@ -104,6 +104,11 @@ def test_near_duplicates_are_the_same_shot_again(parts, tmp_path):
     assert found.duplicates == ()
     assert (found.n_distinct, found.n_independent) == (27, 25)
     assert any("Near duplicates" in text for text in found.suggestions)
+    copy = tmp_path / "zcopy.jpg"  # a copy of a near copy
+    copy.write_bytes(jpeg.read_bytes())
+    assert examine([*parts, jpeg, copy]).firsts() == dict.fromkeys(
+        [str(parts[2]), str(jpeg), str(copy)], str(parts[2])
+    )
 
 
 def test_blurred_copy_stands_out(parts, tmp_path):

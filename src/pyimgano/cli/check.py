@@ -93,7 +93,8 @@ def _doubts(found: Hygiene, images: Sequence[Path]) -> Doubts:
     known = (*found.unreadable, *found.blurred, *found.exposure, *found.odd_sizes)
     named = {*found.blank, *(name for name, _ in known)}
     usable = [path for path in images if str(path) not in named]
-    groups = [found.first_of(str(path)) for path in usable]
+    firsts = found.firsts()
+    groups = [firsts.get(str(path), str(path)) for path in usable]
     return find_doubts(make_detector(DEFAULT, "auto", "5%", ()), usable, groups)
 
 

@@ -71,11 +71,11 @@ class Hygiene:
     odd_sizes: tuple[tuple[str, str], ...]
     suggestions: tuple[str, ...]
 
-    def first_of(self, name: str) -> str:
-        """Return the first of the images that are equal to this one, or look the same."""
-        for groups in (self.duplicates, self.near_duplicates):
-            name = next((group[0] for group in groups if name in group), name)
-        return name
+    def firsts(self) -> dict[str, str]:
+        """Return, by the name of each image that is equal to or looks like others, their first."""
+        near = {name: group[0] for group in self.near_duplicates for name in group}
+        copies = {name: near.get(group[0], group[0]) for group in self.duplicates for name in group}
+        return near | copies
 
 
 def examine(paths: Sequence[Path]) -> Hygiene:
