@@ -32,7 +32,7 @@ SETS = (("mvtec", "screw"), ("mvtec", "ballscrew"), ("visa", "cookie"))
 EXTRACTORS = ("efficientnet_lite0", "handcrafted")
 HERE = Path(__file__).parent
 FEW, DRAWS = (8, 12, 16, 20, 30, 40), 12
-FOREIGN = ((12, 1), (20, 1), (40, 1), (40, 2), (76, 4))  # screws, and washers among them
+FOREIGN = ((12, 1), (20, 1), (40, 1), (40, 2), (76, 4))  # screws, and rings among them
 
 
 def main(root: Path, wanted: list[str]) -> None:
@@ -126,7 +126,7 @@ def turned(data: Any, count: int, foreign: int = 0) -> dict:
     for _ in range(DRAWS):
         drawn = np.sort(generator.choice(len(data.train), count, replace=False))
         some = [intake.see(data.train[i]) for i in drawn]
-        some += [washer(generator, some[0].shape[:2]) for _ in range(foreign)]
+        some += [ring(generator, some[0].shape[:2]) for _ in range(foreign)]
         sight = Align().learn(Images(some, intake))
         if isinstance(sight, Whole):
             continue
@@ -145,7 +145,7 @@ def fails(sight: Any, image: Any) -> bool:
     return False
 
 
-def washer(generator: Any, size: tuple[int, int]) -> Any:
+def ring(generator: Any, size: tuple[int, int]) -> Any:
     """Draw a ring of any size on a background like that of the screws."""
     radius = int(generator.uniform(0.1, 0.4) * min(size))
     drawn = np.full(size, 195.0)

@@ -212,7 +212,7 @@ def _decide(looks: Sequence[Look], scale: float) -> Sight:
     told = f"the residual of {before:.2f} becomes {after:.2f}"
     if together > _TOGETHER:
         return Whole(f"off, because all parts lie at about one angle ({facts})")
-    if after > _GAIN * before or refused > max(1, _REFUSED * len(looks)):
+    if after > _GAIN * before or refused > _refusable(looks):
         return Whole(f"off, because {told} at any angle, with {refused} of {len(looks)} refused")
     return replace(learned, why=f"rotate, because {facts}, and {told}")
 
@@ -225,6 +225,11 @@ def _unaligned(looks: Sequence[Look]) -> NDArray[np.float64]:
     return np.array([mismatch(Level((total - one) / (count - 1), ones), one) for one in seen])
 
 
+def _refusable(looks: Sequence[Look]) -> int:
+    """Return how many of the good images may not match."""
+    return max(1, int(_REFUSED * len(looks)))
+
+
 def _posture(looks: Sequence[Look]) -> tuple[str, str]:
     """Say how the part lies, and why it is none that could be turned; the latter may be empty.
 
@@ -232,8 +237,8 @@ def _posture(looks: Sequence[Look]) -> tuple[str, str]:
     another kind, or none in the image, is no reason to leave all others as they lie.
     """
     areas = np.array([look.part.area for look in looks])
-    said = len(looks) - max(1, int(_REFUSED * len(looks)))
-    usual = np.argsort(np.abs(areas - np.median(areas)), kind="stable")[:said]
+    away = np.abs(areas - np.median(areas))
+    usual = np.argsort(away, kind="stable")[: len(looks) - _refusable(looks)]
     parts, areas = [looks[i].part for i in usual], areas[usual]
     spread = float(areas.std() / max(areas.mean(), 1e-9))
     touch = float(np.mean([part.touch for part in parts]))

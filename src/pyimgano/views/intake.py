@@ -200,7 +200,8 @@ class Goods:
         lost = [(describe(images.sources[i]), fault) for i, fault in enumerate(faults) if fault]
         if len(lost) > 1:
             _refuse_many(lost, len(faults), kind)
-        odd = tuple(each for each in self.odd if each[0] not in dict(lost))
+        names = {name for name, _ in lost}
+        odd = tuple(each for each in self.odd if each[0] not in names)
         return replace(self, images=images, skipped=(*self.skipped, *lost), odd=odd).take(kept)
 
 
